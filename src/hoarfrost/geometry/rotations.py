@@ -20,20 +20,17 @@ def euler_to_matrix(angles: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
 
 
 def matrix_to_euler(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 3"]:
-    """Angles (rot, tilt, psi) in radians with tilt in [0, pi]; where tilt is 0 or pi, psi carries the whole turn.
+    """Angles (rot, tilt, psi) in radians with tilt in [0, pi]; at the poles, where only a sum is defined, any split.
 
-    Next to the poles ``acos`` would lose half the digits of tilt, so that it is taken from both of its sine and cosine.
+    Rot comes from the third row, which loses digits next to the poles; psi is then taken relative to that very rot,
+    so that the three angles together give the matrix back to rounding everywhere.
     """
-    third_row, third_column = rotations[..., 2, :], rotations[..., :, 2]
-    sin_tilt = torch.linalg.vector_norm(third_row[..., :2], dim=-1)
-    tilt = torch.atan2(sin_tilt, third_row[..., 2])
-    rot = torch.atan2(third_row[..., 1], third_row[..., 0])
-    psi = torch.atan2(third_column[..., 1], -third_column[..., 0])
-    at_pole = sin_tilt < 8 * torch.finfo(rotations.dtype).eps
-    turn = torch.atan2(-rotations[..., 1, 0], rotations[..., 1, 1])
-    return torch.stack(
-        [torch.where(at_pole, torch.zeros_like(rot), rot), tilt, torch.where(at_pole, turn, psi)], dim=-1
-    )
+    third = rotations[..., 2, :]
+    rot = torch.atan2(third[..., 1], third[..., 0])
+    tilt = torch.atan2(torch.linalg.vector_norm(third[..., :2], dim=-1), third[..., 2])
+    node = torch.stack([-rot.sin(), rot.cos(), torch.zeros_like(rot)], dim=-1)
+    along = (rotations @ node[..., None])[..., 0]
+    return torch.stack([rot, tilt, torch.atan2(along[..., 0], along[..., 1])], dim=-1)
 
 
 def rotation_vector_to_matrix(vectors: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
