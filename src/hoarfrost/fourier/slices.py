@@ -1,0 +1,153 @@
+"""Central slices of a volume's Fourier transform, and their exact adjoint.
+
+The transform is sampled on a padded grid and read by trilinear interpolation. In real space that interpolation
+multiplies the volume by ``sinc^2(x / padded box)`` on every axis, so the volume is divided by it beforehand
+(*gridding correction*). Only the half-space ``kx >= 0`` is stored; a frequency on the other side is read as the
+conjugate of its opposite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.transforms import crop_or_pad_centred
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """Where a volume's transform is sampled: spacing ``1 / padding`` Fourier pixels of ``box``, out to ``limit``.
+
+    Arrays on the grid have shape (z, y, x) with frequencies ``(z - centre, y - centre, x) / padding``.
+    """
+
+    box: int
+    limit: int
+    padding: int = 2
+
+    @property
+    def centre(self) -> int:
+        """Index of zero frequency on the z and y axes."""
+        return self.padding * self.limit + 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Array shape (z, y, x)."""
+        side = 2 * self.centre + 1
+        return side, side, self.centre + 1
+
+    @property
+    def padded_box(self) -> int:
+        """Side of the zero-padded volume."""
+        return self.padding * self.box
+
+    def forward(self, volume: Float[Tensor, "z y x"]) -> Complex[Tensor, "gz gy gx"]:
+        """The grid of a volume: corrected for the interpolation, padded, transformed, cropped.
+
+        Values are those of the projections' orthonormal transforms: ``sqrt(D)`` times the volume's own.
+        """
+        padded = crop_or_pad_centred(volume / self._kernel(volume), self.padded_box, (0, 1, 2))
+        spectrum = torch.fft.rfftn(torch.fft.ifftshift(padded, (0, 1, 2)), dim=(0, 1, 2)) / self.box
+        return spectrum[self._rows(volume.device)][:, self._rows(volume.device)][:, :, : self.shape[2]].contiguous()
+
+    def inverse(self, grid: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "z y x"]:
+        """The volume whose grid this is, up to the limit: transform back, crop, and undo the gridding kernel."""
+        n, rows = self.padded_box, self._rows(grid.device)
+        spectrum = grid.new_zeros(n, n, n // 2 + 1)
+        width = min(self.shape[2], n // 2 + 1)
+        spectrum[rows[:, None], rows[None, :], :width] = grid[:, :, :width]
+        padded = torch.fft.fftshift(torch.fft.irfftn(spectrum, s=(n, n, n), dim=(0, 1, 2)), (0, 1, 2))
+        volume = crop_or_pad_centred(padded, self.box, (0, 1, 2)) * self.box
+        return volume / self._kernel(volume)
+
+    def _rows(self, device: torch.device) -> Int[Tensor, "side"]:
+        return torch.arange(-self.centre, self.centre + 1, device=device) % self.padded_box
+
+    def _kernel(self, like: Tensor) -> Float[Tensor, "z y x"]:
+        position = torch.arange(self.box, device=like.device, dtype=like.dtype) - self.box // 2
+        profile = torch.sinc(position / self.padded_box) ** 2
+        return profile[:, None, None] * profile[:, None] * profile
+
+    def points(
+        self,
+        rotations: Float[Tensor, "n 3 3"],
+        band: Band,
+        frequency_matrix: Float[Tensor, "n 2 2"] | None = None,
+    ) -> Float[Tensor, "n m 3"]:
+        """Grid coordinates (x, y, z) of the slice points ``R^T M k``, centred on zero frequency."""
+        frames = rotations[:, :2]
+        if frequency_matrix is not None:
+            frames = frequency_matrix.mT @ frames
+        return (band.k.to(rotations) * self.padding) @ frames
+
+    def neighbours(
+        self, points: Float[Tensor, "*p 3"]
+    ) -> tuple[Int[Tensor, "q 8"], Float[Tensor, "q 8"], Float[Tensor, "q"]]:
+        """The eight grid nodes about each point, their trilinear weights, and the sign of its half-space.
+
+        Points are flattened; a sign of -1 marks those read as the conjugate of their opposite.
+        """
+        x, y, z = points.reshape(-1, 3).unbind(-1)
+        sign = torch.where(x < 0, -1.0, 1.0).to(points.dtype)
+        x, y, z = x * sign, y * sign, z * sign
+        corner = [x.floor(), y.floor(), z.floor()]
+        upper = [x - corner[0], y - corner[1], z - corner[2]]
+        _, height, width = self.shape
+        base = (
+            ((corner[2] + self.centre) * height + corner[1] + self.centre).to(torch.int32) * width
+            + corner[0].to(torch.int32)
+        )
+        row, plane = width, width * height
+        steps = [0, 1, row, row + 1, plane, plane + 1, plane + row, plane + row + 1]
+        index = base[:, None] + torch.tensor(steps, dtype=torch.int32, device=points.device)
+        (ax, ay, az), (bx, by, bz) = [1 - u for u in upper], upper
+        low_low, high_low, low_high, high_high = ay * az, by * az, ay * bz, by * bz
+        weight = torch.stack(
+            [
+                low_low * ax, low_low * bx, high_low * ax, high_low * bx,
+                low_high * ax, low_high * bx, high_high * ax, high_high * bx,
+            ],
+            dim=-1,
+        )  # fmt: skip
+        return index, weight, sign
+
+    def extract(
+        self, table: Float[Tensor, "nodes c"], points: Float[Tensor, "n m 3"]
+    ) -> Complex[Tensor, "n m channels"]:
+        """Values at ``points`` of complex fields stored side by side (re, im, re, im, ...) at the grid's nodes."""
+        index, weight, sign = self.neighbours(points)
+        values = embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+        values = torch.view_as_complex(values.unflatten(-1, (-1, 2)))
+        values = torch.complex(values.real, values.imag * sign[:, None])
+        return values.unflatten(0, points.shape[:2])
+
+    def insert(
+        self,
+        sums: Float[Tensor, "3 nodes"],
+        points: Float[Tensor, "n m 3"],
+        values: Complex[Tensor, "n m"],
+        weights: Float[Tensor, "n m"],
+    ) -> None:
+        """Add values and weights at ``points`` to running sums (re, im, weight) over the nodes: the adjoint of extract."""
+        index, weight, sign = self.neighbours(points)
+        nodes = index.long().flatten()
+        for row, value in ((0, values.real), (1, values.imag), (2, weights)):
+            flat = value.flatten() * sign if row == 1 else value.flatten()
+            sums[row].scatter_add_(0, nodes, (flat[:, None] * weight).flatten())
+
+    def fold(self, sums: Float[Tensor, "3 nodes"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
+        """Sums as a Hermitian grid and its weights: on the plane kx = 0 every node also takes what its opposite got."""
+        real, imaginary, weight = sums.unflatten(1, self.shape).clone().unbind(0)
+        for field, parity in ((real, 1), (imaginary, -1), (weight, 1)):
+            field[:, :, 0] += parity * field[:, :, 0].flip(0, 1)
+        return torch.complex(real, imaginary), weight
+
+
+def as_table(*fields: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "nodes c"]:
+    """Complex fields on the grid as one row a node (re, im, re, im, ...), the layout that extraction gathers fastest."""
+    return torch.view_as_real(torch.stack(fields, dim=-1)).flatten(-2).flatten(0, 2)
