@@ -1,11 +1,11 @@
 import torch
-from phantoms import GaussianPhantom
 
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import random_rotations, rotation_vector_to_matrix
 from hoarfrost.representations.base import Density
 from hoarfrost.representations.voxel import FourierVolume
+from phantoms import GaussianPhantom
 
 
 def make(generator, box=32):
@@ -33,7 +33,9 @@ def test_gradient_turns_a_slice_as_turning_the_object_does(generator):
     for axis in torch.eye(3, dtype=torch.float64):
         turned = [
             band.from_images(
-                phantom.project(rotation_vector_to_matrix(sign * step * axis) @ rotations, torch.zeros(6, 2), 32, 3.0)
+                phantom.project(
+                    rotation_vector_to_matrix(sign * step * axis) @ rotations, torch.zeros(6, 2), 32, 3.0
+                )
             )
             for sign in (1, -1)
         ]

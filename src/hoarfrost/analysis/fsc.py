@@ -1,7 +1,7 @@
 """Fourier shell correlation: how far two maps agree, and what of it a mask has made up.
 
-Shells are one Fourier pixel wide and run from DC to Nyquist of the full box. A resolution is the first crossing of a
-threshold, linearly interpolated in frequency.
+Shells are one Fourier pixel wide and run from DC to Nyquist of the full box. A resolution is the first
+crossing of a threshold, linearly interpolated in frequency.
 """
 
 from __future__ import annotations
@@ -17,18 +17,26 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from hoarfrost.errors import InputError
-from hoarfrost.fourier.shells import radius_3d, shell_average
+from hoarfrost.fourier.shells import radius_3d
 from hoarfrost.types import HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
 """Phases are randomised from the first shell whose unmasked correlation is below this, as in RELION."""
 
 UNCORRECTED_SHELLS = 2
-"""Shells after the start of randomisation that keep their masked value: the mask mixes neighbouring shells there."""
+"""Shells after the start of randomisation that keep their masked value: there the mask mixes neighbours."""
 
 Curve = Literal["unmasked", "masked", "randomised", "corrected"]
 
-_COLUMNS = ("shell", "frequency_1_per_A", "resolution_A", "unmasked", "masked", "phase_randomised", "corrected")
+_COLUMNS = (
+    "shell",
+    "frequency_1_per_A",
+    "resolution_A",
+    "unmasked",
+    "masked",
+    "phase_randomised",
+    "corrected",
+)
 
 
 def fourier_shell_correlation(
@@ -63,11 +71,13 @@ def shell_frequency(box: int, voxel_size: float) -> Float[Tensor, "shells"]:
     return torch.arange(box // 2 + 1, dtype=torch.float64) / (box * voxel_size)
 
 
-def first_crossing(frequency: Float[Tensor, "shells"], curve: Float[Tensor, "shells"], threshold: float) -> float:
+def first_crossing(
+    frequency: Float[Tensor, "shells"], curve: Float[Tensor, "shells"], threshold: float
+) -> float:
     """Resolution in Å at which a correlation curve first falls below a threshold.
 
-    The crossing is interpolated linearly in frequency; DC takes no part. A curve that never falls below gives the
-    last shell (Nyquist); one that starts below gives the first shell, the side of the box.
+    The crossing is interpolated linearly in frequency; DC takes no part. A curve that never falls below gives
+    the last shell (Nyquist); one that starts below gives the first shell, the side of the box.
     """
     below = (curve[1:] < threshold).nonzero().flatten()
     if len(below) == 0:
@@ -81,13 +91,13 @@ def first_crossing(frequency: Float[Tensor, "shells"], curve: Float[Tensor, "she
 
 
 def full_from_half(fsc: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Correlation expected of the full maps, ``2F / (1 + F)``, from that of their halves (negative values count as 0)."""
+    """Correlation ``2F / (1 + F)`` expected of full maps from that of halves; negative values count as 0."""
     positive = fsc.clamp(0, 1)
     return 2 * positive / (1 + positive)
 
 
 def spectral_snr_weight(fsc: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Weight ``sqrt(2F / (1 + F))`` of a shell in the full map: its expected correlation with the noiseless one.
+    """Weight ``sqrt(2F / (1 + F))`` of a shell of the full map: its correlation with the noiseless one.
 
     Rosenthal and Henderson, J. Mol. Biol. 333, 721 (2003), where it is called C_ref.
     """
@@ -98,8 +108,8 @@ def spectral_snr_weight(fsc: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 class HalfMapFSC:
     """Correlation of two half-maps by shell: as they are, masked, with randomised phases, and corrected.
 
-    ``corrected`` is what is left of ``masked`` after the part that the mask alone makes (``randomised``, measured on
-    maps whose phases are random from shell ``randomised_from`` on) is taken out.
+    ``corrected`` is what is left of ``masked`` once the part that the mask alone makes is taken out; that is
+    ``randomised``, measured on maps whose phases are random from shell ``randomised_from`` on.
     """
 
     frequency: Float[Tensor, "shells"]  # 1/Å
@@ -118,24 +128,31 @@ class HalfMapFSC:
         curves = (self.unmasked, self.masked, self.randomised, self.corrected)
         with open(path, "w", newline="", encoding="utf-8") as file:
             for threshold in (0.143, 0.5):
-                for curve in ("corrected", "unmasked"):
-                    crossing = self.resolution(threshold, curve)
-                    file.write(f"# first crossing of {threshold}, {curve}: {crossing:.3f} A\n")
+                corrected = self.resolution(threshold)
+                unmasked = self.resolution(threshold, "unmasked")
+                file.write(f"# first crossing of {threshold}, corrected: {corrected:.3f} A\n")
+                file.write(f"# first crossing of {threshold}, unmasked: {unmasked:.3f} A\n")
             file.write(f"# phases randomised from shell: {self.randomised_from}\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             for shell, frequency in enumerate(self.frequency.tolist()):
                 resolution = 1 / frequency if shell else math.inf
-                writer.writerow([shell, frequency, f"{resolution:.4f}", *(float(curve[shell]) for curve in curves)])
+                writer.writerow(
+                    [shell, frequency, f"{resolution:.4f}", *(float(curve[shell]) for curve in curves)]
+                )
 
     @classmethod
     def read_csv(cls, path: Path) -> HalfMapFSC:
         """What :meth:`write_csv` wrote; curves come back exactly."""
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-        start = [line.rpartition(":")[2] for line in lines if line.startswith("# phases randomised from shell:")]
+        start = [
+            line.rpartition(":")[2] for line in lines if line.startswith("# phases randomised from shell:")
+        ]
         rows = list(csv.reader(line for line in lines if not line.startswith("#")))
         if not start or not rows or tuple(rows[0]) != _COLUMNS:
-            raise InputError(f"{path}: not an FSC table of hoarfrost; expected the columns {', '.join(_COLUMNS)}")
+            raise InputError(
+                f"{path}: not an FSC table of hoarfrost; expected the columns {', '.join(_COLUMNS)}"
+            )
         try:
             table = torch.tensor([[float(cell) for cell in row] for row in rows[1:]], dtype=torch.float64)
             randomised_from = int(start[0])
@@ -150,10 +167,11 @@ class HalfMapFSC:
 def validate_half_maps(half_maps: HalfMaps, mask: Volume | None = None, seed: int = 0) -> HalfMapFSC:
     """Gold-standard FSC of two half-maps, corrected for the mask by phase randomisation.
 
-    From the first shell whose unmasked correlation is below 0.8 the phases of both maps are replaced by random ones
-    and the masked correlation is measured again: what it shows is the mask's own. Two shells further on
-    ``corrected = (masked - randomised) / (1 - randomised)`` (Chen et al., Ultramicroscopy 135, 24 (2013)). Without a
-    mask there is nothing to correct, and ``corrected`` equals ``unmasked``.
+    From the first shell whose unmasked correlation is below 0.8 the phases of both maps are replaced by
+    random ones and the masked correlation is measured again: what it shows is the mask's own. From two
+    shells further on ``corrected = (masked - randomised) / (1 - randomised)`` (Chen et al., Ultramicroscopy
+    135, 24 (2013)).
+    Without a mask there is nothing to correct, and ``corrected`` equals ``unmasked``.
 
     Parameters
     ----------
@@ -178,8 +196,9 @@ def validate_half_maps(half_maps: HalfMaps, mask: Volume | None = None, seed: in
     _require_alike(first, mask, None)
     masked = fourier_shell_correlation(first, second, mask.data)
     generator = torch.Generator().manual_seed(seed)
-    scrambled = [randomise_phases(volume, start, generator) for volume in (first, second)]
-    randomised = fourier_shell_correlation(*scrambled, mask.data)
+    randomised = fourier_shell_correlation(
+        randomise_phases(first, start, generator), randomise_phases(second, start, generator), mask.data
+    )
     corrected = masked.clone()
     tail = slice(start + UNCORRECTED_SHELLS, None)
     corrected[tail] = (masked[tail] - randomised[tail]) / (1 - randomised[tail]).clamp(min=1e-3)
@@ -192,9 +211,11 @@ def randomise_phases(volume: Volume, from_shell: int, generator: torch.Generator
     spectrum = _half_spectrum(volume.data)
     # The phases of the transform of real white noise are uniform and have the symmetry of a real map's.
     noise = _half_spectrum(torch.randn(box, box, box, generator=generator).to(volume.data))
-    phases = torch.polar(torch.ones_like(noise.real), noise.angle())
+    phases = noise / noise.abs()
     spectrum = torch.where(_shells(box, spectrum.device) >= from_shell, spectrum.abs() * phases, spectrum)
-    data = torch.fft.irfftn(torch.fft.ifftshift(spectrum, (0, 1)), s=(box, box, box), dim=(0, 1, 2), norm="ortho")
+    data = torch.fft.irfftn(
+        torch.fft.ifftshift(spectrum, (0, 1)), s=(box, box, box), dim=(0, 1, 2), norm="ortho"
+    )
     return Volume(data, volume.voxel_size)
 
 
@@ -214,10 +235,11 @@ def _correlate(
     pairs[0] = 1
     if box % 2 == 0:
         pairs[-1] = 1
-    shells = _shells(box, first.device)
+    shells = _shells(box, first.device).flatten()
 
     def total(a: Tensor, b: Tensor) -> Tensor:
-        return shell_average((a.real * b.real + a.imag * b.imag) * pairs, shells, box // 2 + 1)
+        products = (a.real * b.real + a.imag * b.imag) * pairs
+        return torch.bincount(shells, products.flatten())[: box // 2 + 1]
 
     power = (total(first, first) * total(second, second)).sqrt()
     return torch.where(power > 0, total(first, second) / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
@@ -230,10 +252,12 @@ def _first_shell_below(curve: Float[Tensor, "shells"], threshold: float) -> int:
 
 def _require_alike(first: Volume, second: Volume, mask: Tensor | None) -> None:
     if first.box != second.box:
-        raise InputError(f"the maps have boxes {first.box} and {second.box}; resample one to the other's first")
+        raise InputError(f"the maps have boxes {first.box} and {second.box}; resample one of them first")
     if not math.isclose(first.voxel_size, second.voxel_size, rel_tol=1e-3):
         raise InputError(
-            f"the maps have voxel sizes {first.voxel_size:g} and {second.voxel_size:g} A; resample one or mend its header"
+            f"the maps have voxel sizes {first.voxel_size:g} and {second.voxel_size:g} A; resample one"
         )
     if mask is not None and mask.shape != first.data.shape:
-        raise InputError(f"the mask has shape {tuple(mask.shape)}, the maps {tuple(first.data.shape)} (z, y, x)")
+        raise InputError(
+            f"the mask has shape {tuple(mask.shape)}, the maps {tuple(first.data.shape)} (z, y, x)"
+        )

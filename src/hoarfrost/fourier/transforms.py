@@ -32,9 +32,7 @@ def inverse_fourier_transform_3d(spectra: Complex[Tensor, "*n z y x"]) -> Float[
     return _inverse(spectra, (-3, -2, -1))
 
 
-def crop_or_pad_centred(
-    array: Shaped[Tensor, "..."], box: int, dims: Sequence[int]
-) -> Shaped[Tensor, "..."]:
+def crop_or_pad_centred(array: Shaped[Tensor, "..."], box: int, dims: Sequence[int]) -> Shaped[Tensor, "..."]:
     """Cut or zero-fill ``dims`` to length ``box`` so that index ``floor(D/2)`` stays the origin."""
     for dim in dims:
         length = array.shape[dim]
@@ -68,4 +66,6 @@ def _forward(array: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _inverse(array: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(array, dims), dim=dims, norm="ortho"), dims).real
+    return torch.fft.fftshift(
+        torch.fft.ifftn(torch.fft.ifftshift(array, dims), dim=dims, norm="ortho"), dims
+    ).real

@@ -58,7 +58,9 @@ def random_rotations(
     return roma.unitquat_to_rotmat(torch.nn.functional.normalize(quaternions, dim=-1)).to(dtype)
 
 
-def geodesic_distance(first: Float[Tensor, "*#n 3 3"], second: Float[Tensor, "*#n 3 3"]) -> Float[Tensor, "..."]:
+def geodesic_distance(
+    first: Float[Tensor, "*#n 3 3"], second: Float[Tensor, "*#n 3 3"]
+) -> Float[Tensor, "..."]:
     """Angle in radians of the rotation that takes one to the other; exact for small angles as well."""
     chord = torch.linalg.matrix_norm(first - second)
     return 2 * torch.asin((chord / math.sqrt(8)).clamp(max=1.0))

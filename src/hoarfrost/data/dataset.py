@@ -1,0 +1,196 @@
+"""A whole stack as band vectors on disk, whitened, so that every later pass reads only the coefficients it needs."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from hoarfrost.errors import InputError
+from hoarfrost.fourier.band import Band
+from hoarfrost.physics.aberrations import antisymmetric_phase, sampled_frequency_matrices
+from hoarfrost.physics.ctf import contrast_transfer_function
+from hoarfrost.physics.noise import NoiseAccumulator
+from hoarfrost.types import Optics, Particles
+
+NOISE_SAMPLE = 2000
+"""Images from which the noise spectrum of the stack is estimated."""
+
+
+@dataclass(frozen=True)
+class BandImages:
+    """A batch of whitened images on one band: ``vectors = transfer * slice * shift phase + noise of unit power``."""
+
+    band: Band
+    vectors: Complex[Tensor, "b m"]
+    transfer: Float[Tensor, "b m"]
+    frequency_matrix: Float[Tensor, "b 2 2"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: slice | Int[Tensor, "c"]) -> BandImages:
+        matrix = None if self.frequency_matrix is None else self.frequency_matrix[rows]
+        return BandImages(self.band, self.vectors[rows], self.transfer[rows], matrix)
+
+    def centred(self, shifts: Float[Tensor, "b 2"]) -> BandImages:
+        """The images moved by ``-shifts`` pixels, so that particles sit on the centre."""
+        vectors = self.vectors * self.band.shift_phases(-shifts)
+        return BandImages(self.band, vectors, self.transfer, self.frequency_matrix)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How images become comparable: each is put on mean 0 and deviation 1 of its background, dark ones inverted."""
+
+    background_radius: float  # pixels; the background lies outside this circle
+    invert: bool = False
+
+    def apply(self, images: Float[Tensor, "b y x"]) -> Float[Tensor, "b y x"]:
+        """Normalised images; one that is constant stays at zero."""
+        box = images.shape[-1]
+        axis = torch.arange(box, device=images.device) - box // 2
+        outside = (axis[:, None] ** 2 + axis**2) > min(self.background_radius, 0.5 * box) ** 2
+        background = images[:, outside]
+        mean, deviation = background.mean(-1), background.std(-1)
+        scale = torch.where(deviation > 0, 1 / deviation.clamp(min=1e-30), torch.zeros_like(deviation))
+        normalised = (images - mean[:, None, None]) * scale[:, None, None]
+        return -normalised if self.invert else normalised
+
+
+@dataclass(frozen=True)
+class BandStack:
+    """The whitened band vectors of a stack in one flat file, and the optics to model them."""
+
+    path: Path
+    band: Band
+    optics: Optics
+    pixel_size: float  # Å; of the map that the stack makes
+    noise: Float[Tensor, "groups shells"]  # power per coefficient of the normalised images
+
+    def __len__(self) -> int:
+        return len(self.optics)
+
+    def images(self, rows: Int[Tensor, "b"], band: Band, device: torch.device | None = None) -> BandImages:
+        """These particles on ``band``, which must not reach beyond the stored one."""
+        picked = self._vectors[rows.numpy(), : len(self.band.prefix(band.limit))]
+        # Touched pages of the file would otherwise count as ours until the mapping is closed.
+        self._mapping.madvise(mmap.MADV_DONTNEED)
+        return BandImages(
+            band,
+            torch.from_numpy(picked).to(device),
+            whitened_transfer(self.optics[rows], band, self.noise).to(device),
+            None if self._matrices is None else self._matrices[rows].float().to(device),
+        )
+
+    def batches(
+        self, size: int, band: Band, rows: Int[Tensor, "n"] | None = None
+    ) -> Iterator[tuple[Tensor, BandImages]]:
+        """Rows and images, ``size`` at a time."""
+        for part in (torch.arange(len(self)) if rows is None else rows).split(size):
+            yield part, self.images(part, band)
+
+    def write(self, rows: slice, particles: Particles, normalisation: Normalisation) -> None:
+        """Normalise, transform, whiten and store these particles of the stack."""
+        index = torch.arange(len(self))[rows]
+        vectors = whitened_images(particles, index, self.band, normalisation, self.noise).vectors
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(int(index[0]) * len(self.band) * vectors.element_size())
+                file.write(vectors.to(torch.complex64).numpy().tobytes())
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot store the transformed images ({error.strerror})"
+            ) from error
+
+    def allocate(self) -> None:
+        """Create the file in its full size; a disk without room shows here and not halfway."""
+        size = len(self) * len(self.band) * 8
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("wb") as file:
+                file.truncate(size)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: {size / 1e9:.1f} GB are needed for the transformed images ({error.strerror})"
+            ) from error
+
+    @cached_property
+    def _mapping(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        return np.frombuffer(self._mapping, dtype=np.complex64).reshape(len(self), len(self.band))
+
+    @cached_property
+    def _matrices(self) -> Tensor | None:
+        return sampled_frequency_matrices(self.optics, self.pixel_size)
+
+
+def whitened_images(
+    particles: Particles,
+    rows: Int[Tensor, "b"],
+    band: Band,
+    normalisation: Normalisation,
+    noise: Float[Tensor, "groups shells"],
+) -> BandImages:
+    """Read these images, and normalise, transform and whiten them; antisymmetric aberrations are taken out."""
+    optics = particles.optics[rows]
+    vectors = band.from_images(normalisation.apply(particles.images.read(rows)))
+    phase = antisymmetric_phase(optics, band.frequency)
+    if phase is not None:
+        vectors = vectors * torch.polar(torch.ones_like(phase), -phase).to(vectors.dtype)
+    matrices = sampled_frequency_matrices(optics, particles.pixel_size)
+    return BandImages(
+        band,
+        vectors * inverse_deviation(optics, band, noise),
+        whitened_transfer(optics, band, noise),
+        None if matrices is None else matrices.float(),
+    )
+
+
+def whitened_transfer(
+    optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]
+) -> Float[Tensor, "n m"]:
+    """Transfer functions of whitened images, ``C / sigma`` (``C^2 / sigma`` where images come multiplied by C)."""
+    ctf = contrast_transfer_function(optics, band.frequency)
+    if optics.premultiplied.any():
+        ctf = torch.where(optics.premultiplied[:, None], ctf.square(), ctf)
+    return ctf * inverse_deviation(optics, band, noise)
+
+
+def inverse_deviation(
+    optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]
+) -> Float[Tensor, "n m"]:
+    """``1 / sigma`` of every coefficient, by the noise spectrum of each particle's optics group."""
+    return band.at_shells(noise.float().clamp(min=1e-12).rsqrt())[optics.group]
+
+
+def estimate_noise(
+    particles: Particles, band: Band, normalisation: Normalisation, sample: int = NOISE_SAMPLE
+) -> Float[Tensor, "groups shells"]:
+    """Noise power on shells 0 ... limit of each optics group, from the background of evenly spaced images.
+
+    A group with fewer than 50 images in the sample takes the spectrum of the whole stack.
+    """
+    groups = int(particles.optics.group.max()) + 1
+    rows = torch.linspace(0, len(particles) - 1, min(sample, len(particles))).round().long().unique()
+    accumulators = [NoiseAccumulator(band, normalisation.background_radius) for _ in range(groups + 1)]
+    for part in rows.split(256):
+        images = normalisation.apply(particles.images.read(part))
+        accumulators[-1].add(images)
+        for group in range(groups) if groups > 1 else ():
+            mine = particles.optics.group[part] == group
+            if mine.any():
+                accumulators[group].add(images[mine])
+    whole = accumulators[-1].spectrum()
+    return torch.stack([a.spectrum() if a.count >= 50 else whole for a in accumulators[:groups]])

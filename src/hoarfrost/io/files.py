@@ -1,0 +1,43 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hoarfrost.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name next to ``path``; what was written there takes its place when the block ends well.
+
+    A reader sees the old file or the new one, never half of one. A full disk, a missing folder or a missing
+    permission becomes an :class:`InputError`, and whatever stood at ``path`` stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written: {reason}; choose another place for it") from error
+    finally:
+        # The writer's own failure is the one to report, not that of tidying up after it.
+        if os.access(temporary, os.W_OK):
+            temporary.unlink(missing_ok=True)
+
+
+def existing_file(path: Path) -> Path:
+    """The path itself if a file is there; else an :class:`InputError` naming it."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; a file is needed")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read; look at its permissions")
+    return path

@@ -1,0 +1,167 @@
+"""Gauss-Newton refinement of rotation and shift against a density, with analytic derivatives of the slice.
+
+For a pose (R, t) the model of a whitened image is ``P(k) = C(k) Y(q) exp(-2 pi i k.t)``, ``q = R^T M k``. Turning the
+pose by a small rotation vector w in the object's frame, ``R -> R exp([w])``, moves q by ``-w x q``; hence
+
+    dP/dw = -C (q x grad Y) exp(-2 pi i k.t),    dP/dt = -2 pi i (k / D) P,
+
+and the five normal equations of an image follow from one read of the slice and its gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
+from hoarfrost.representations.voxel import FourierVolume
+
+POINTS_AT_ONCE = 60_000
+"""Slice points in one batch: their intermediate arrays stay in the second-level cache."""
+
+
+@dataclass(frozen=True)
+class RefinedPoses:
+    """Poses after refinement (shifts in pixels) and their log-likelihoods up to a constant of the image."""
+
+    rotations: Float[Tensor, "b 3 3"]
+    shifts: Float[Tensor, "b 2"]
+    log_likelihood: Float[Tensor, "b"]
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Curvature and slope of the log-likelihood (halved) in (w, t) at a pose, and its value."""
+
+    curvature: Float[Tensor, "b 5 5"]
+    slope: Float[Tensor, "b 5"]
+    log_likelihood: Float[Tensor, "b"]
+
+
+def normal_equations(
+    images: BandImages,
+    density: FourierVolume,
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    weight: Float[Tensor, "m"],
+) -> NormalEquations:
+    """Gauss-Newton equations of every image; the function that a compiled kernel may replace."""
+    band, grid = images.band, density.grid
+    root = weight.sqrt()
+    transfer = images.transfer * root
+    data = images.vectors * root * band.shift_phases(-shifts)
+    points = grid.points(rotations.to(transfer), band, images.frequency_matrix)
+    fields = grid.extract(density.values_and_moments, points)
+    model = transfer * fields[..., 0]
+    residual = data - model
+
+    jacobian = torch.empty(len(images), 5, len(band), dtype=model.dtype, device=model.device)
+    # The moments are i times the gradient, hence the factor i of -(q x gradient).
+    lever = (1j / grid.padding) * transfer
+    (qx, qy, qz), (mx, my, mz) = points.unbind(-1), fields[..., 1:].unbind(-1)
+    jacobian[:, 0] = lever * (qy * mz - qz * my)
+    jacobian[:, 1] = lever * (qz * mx - qx * mz)
+    jacobian[:, 2] = lever * (qx * my - qy * mx)
+    ramp = (-2j * math.pi) * band.frequency.to(transfer)
+    jacobian[:, 3:] = ramp.T * model[:, None]
+
+    rows = torch.view_as_real(jacobian).flatten(-2)
+    slope = (rows @ torch.view_as_real(residual).flatten(-2)[..., None])[..., 0]
+    likelihood = data.abs().square().sum(-1) - residual.abs().square().sum(-1)
+    return NormalEquations(rows @ rows.mT, slope, likelihood)
+
+
+def log_likelihood(
+    images: BandImages,
+    density: FourierVolume,
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    weight: Float[Tensor, "m"],
+) -> Float[Tensor, "b"]:
+    """``sum 2 v Re<C X_t, Y> - v C^2 |Y|^2`` of every image at its pose."""
+    slices = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
+    data = images.vectors * images.band.shift_phases(-shifts)
+    cross = data.real * slices.real + data.imag * slices.imag
+    return ((2 * cross - slices.abs().square()) * weight).sum(-1)
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Levenberg-Marquardt on SO(3) x R^2, every image with its own damping."""
+
+    weight: Float[Tensor, "m"]  # inverse noise variance of the whitened coefficients
+    iterations: int = 3
+    largest_turn: float = 0.15  # radians a step; the equations are linear only about the pose
+
+    def refine(
+        self,
+        images: BandImages,
+        density: FourierVolume,
+        rotations: Float[Tensor, "b 3 3"],
+        shifts: Float[Tensor, "b 2"],
+    ) -> RefinedPoses:
+        """Poses of a batch, improved from the given ones; an image never ends worse than it began."""
+        size = max(1, POINTS_AT_ONCE // len(images.band))
+        parts = [
+            self._refine_part(images[slice(start, start + size)], density, rotations[start : start + size],
+                              shifts[start : start + size])
+            for start in range(0, len(images), size)
+        ]  # fmt: skip
+        return RefinedPoses(
+            torch.cat([p.rotations for p in parts]),
+            torch.cat([p.shifts for p in parts]),
+            torch.cat([p.log_likelihood for p in parts]),
+        )
+
+    def _refine_part(
+        self, images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor
+    ) -> RefinedPoses:
+        rotations, shifts = rotations.clone(), shifts.clone()
+        equations = normal_equations(images, density, rotations, shifts, self.weight)
+        curvature, slope, best = equations.curvature, equations.slope, equations.log_likelihood
+        damping = torch.full_like(best, 1e-2)
+        for iteration in range(self.iterations):
+            turned, moved = self._step(rotations, shifts, curvature, slope, damping)
+            if iteration + 1 < self.iterations:
+                trial = normal_equations(images, density, turned, moved, self.weight)
+                value = trial.log_likelihood
+            else:
+                value = log_likelihood(images, density, turned, moved, self.weight)
+            better = value > best
+            rotations = torch.where(better[:, None, None], turned, rotations)
+            shifts = torch.where(better[:, None], moved, shifts)
+            best = torch.where(better, value, best)
+            if iteration + 1 < self.iterations:
+                curvature = torch.where(better[:, None, None], trial.curvature, curvature)
+                slope = torch.where(better[:, None], trial.slope, slope)
+                damping = torch.where(better, damping * 0.2, damping * 10)
+        return RefinedPoses(rotations, shifts, best)
+
+    def _step(
+        self, rotations: Tensor, shifts: Tensor, curvature: Tensor, slope: Tensor, damping: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        diagonal = curvature.diagonal(dim1=-2, dim2=-1)
+        # A direction without curvature (an empty image) must not make the system singular.
+        ridge = damping[:, None] * diagonal + 1e-6 * diagonal.amax(-1, keepdim=True).clamp(min=1e-12)
+        step = torch.linalg.solve(curvature + torch.diag_embed(ridge), slope)
+        turn = step[:, :3]
+        length = torch.linalg.vector_norm(turn, dim=-1, keepdim=True)
+        shrink = (self.largest_turn / length.clamp(min=1e-12)).clamp(max=1.0)
+        turned = rotations @ rotation_vector_to_matrix((turn * shrink).to(rotations))
+        return nearest_rotation(turned), shifts + step[:, 3:] * shrink
+
+
+def information_limit(equations: NormalEquations) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Root-mean-square errors (radians of rotation, pixels of shift) that the noise alone must cause.
+
+    The Cramer-Rao bound: the inverse of the Fisher information, which for the log-likelihood of
+    ``docs/conventions.md`` is twice the curvature.
+    """
+    covariance = torch.linalg.inv(2 * equations.curvature.double())
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    return variance[:, :3].sum(-1).sqrt(), variance[:, 3:].sum(-1).sqrt()

@@ -1,0 +1,127 @@
+"""The likelihood of every image at every shift and orientation, as matrix products.
+
+With whitened images ``X`` (noise of unit power in every half-plane coefficient), transfer functions ``C``, slices ``Y``
+and shell weights ``v``, the log-likelihood up to a constant is
+
+    S(image, shift, orientation) = sum over the band of  2 v Re< C X_t, Y > - v C^2 |Y|^2 ,   X_t = X exp(+2 pi i k.t).
+
+The cross term is one matrix product, rows (image, shift) against columns (orientation). A half-turn in the plane
+conjugates a slice, so that S at an orientation and at its half-turn are E + O and E - O with E from the real parts and
+O from the imaginary parts: half the slices, half the work, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import in_plane
+from hoarfrost.representations.base import Density
+
+IMAGES_AT_ONCE = 24
+"""Images in one matrix product: large enough for the multiplier, small enough for its result to stay in cache."""
+
+
+@dataclass(frozen=True)
+class SliceBank:
+    """Slices of a density at orientations that come in half-turn pairs; only one of each pair is kept.
+
+    Orientation ``i < r`` is ``rotations[i]``; orientation ``r + i`` is the same turned by pi in the plane.
+    """
+
+    band: Band
+    rotations: Float[Tensor, "q 3 3"]  # all q = 2 r orientations
+    slices: Complex[Tensor, "r m"]
+
+    @classmethod
+    def of(cls, density: Density, rotations: Float[Tensor, "r 3 3"], band: Band) -> SliceBank:
+        """Slices of ``density`` at ``rotations``, which stand for their half-turns as well."""
+        half_turn = in_plane(torch.tensor(math.pi, dtype=rotations.dtype, device=rotations.device))
+        slices = torch.cat([density.project(part, band) for part in rotations.split(256)])
+        return cls(band, torch.cat([rotations, half_turn @ rotations]), slices)
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    def at(self, orientations: Int[Tensor, "*n"]) -> Complex[Tensor, "*n m"]:
+        """Slices of these orientations, half-turns conjugated."""
+        kept = len(self.slices)
+        picked = self.slices[orientations % kept]
+        return torch.where((orientations >= kept)[..., None], picked.conj(), picked)
+
+
+def weighted_data(
+    images: BandImages, weight: Float[Tensor, "m"]
+) -> tuple[Complex[Tensor, "b m"], Float[Tensor, "b m"]]:
+    """The two sufficient statistics ``v C X`` and ``v C^2`` of a batch."""
+    weighted = images.transfer * weight
+    return images.vectors * weighted, images.transfer * weighted
+
+
+def best_over_shifts(
+    data: Complex[Tensor, "b m"],
+    power: Float[Tensor, "b m"],
+    phases: Complex[Tensor, "t m"],
+    bank: SliceBank,
+) -> Float[Tensor, "b q"]:
+    """``max over shifts of S`` for every image and orientation, by the statistics ``v C X`` and ``v C^2``.
+
+    ``phases`` are ``exp(+2 pi i k.t)``. The products run in the machine's fast low precision where it has one
+    (bfloat16 inputs, float32 sums), so that the few best must be scored again by :func:`score_candidates`.
+    """
+    real, imaginary = (2 * bank.slices.real).T.contiguous(), (2 * bank.slices.imag).T.contiguous()
+    norms = power @ bank.slices.abs().square().T
+    best = torch.empty(len(data), len(bank), device=data.device)
+    with fast_matrix_products():
+        for part, norm, out in zip(
+            data.split(IMAGES_AT_ONCE), norms.split(IMAGES_AT_ONCE), best.split(IMAGES_AT_ONCE), strict=True
+        ):
+            shifted = (part[:, None] * phases).flatten(0, 1)
+            even = (shifted.real @ real).unflatten(0, (len(part), -1))
+            odd = (shifted.imag @ imaginary).unflatten(0, (len(part), -1))
+            kept = len(bank.slices)
+            out[:, :kept] = even.add_(odd).amax(1) - norm
+            out[:, kept:] = even.sub_(odd, alpha=2).amax(1) - norm
+    return best
+
+
+def score_candidates(
+    data: Complex[Tensor, "b m"],
+    power: Float[Tensor, "b m"],
+    phases: Complex[Tensor, "t m"],
+    bank: SliceBank,
+    orientations: Int[Tensor, "b c"],
+) -> Float[Tensor, "b t c"]:
+    """S at every shift for a few orientations of each image, in full float32."""
+    scores = []
+    for part, norm, chosen in zip(data.split(64), power.split(64), orientations.split(64), strict=True):
+        slices = bank.at(chosen)
+        shifted = part[:, None] * phases
+        references = torch.view_as_real(slices).flatten(-2)
+        cross = torch.view_as_real(shifted.resolve_conj()).flatten(-2) @ references.mT
+        scores.append(2 * cross - torch.einsum("bm,bcm->bc", norm, slices.abs().square())[:, None])
+    return torch.cat(scores)
+
+
+@contextmanager
+def fast_matrix_products() -> Iterator[None]:
+    """Let float32 matrix products multiply in bfloat16 or TF32 where the hardware does so natively."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def cross_term_operations(images: int, shifts: int, bank: SliceBank) -> float:
+    """Floating-point operations of the matrix products in :func:`best_over_shifts`."""
+    return 2.0 * images * shifts * (2 * len(bank.band)) * len(bank.slices)

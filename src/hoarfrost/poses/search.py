@@ -1,0 +1,75 @@
+"""Exhaustive search: every orientation of a grid at every shift of a grid, the best few kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.geometry.symmetry import in_asymmetric_unit
+from hoarfrost.poses.base import PosePosterior
+from hoarfrost.poses.likelihood import SliceBank, best_over_shifts, score_candidates, weighted_data
+from hoarfrost.representations.base import Density
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best orientations of each image, each at its best shift, sorted by score."""
+
+    orientation: Int[Tensor, "b c"]  # index into the bank
+    shift: Int[Tensor, "b c"]  # index into the shifts
+    log_likelihood: Float[Tensor, "b c"]
+
+
+def search_bank(
+    images: BandImages,
+    bank: SliceBank,
+    shifts: Float[Tensor, "t 2"],
+    weight: Float[Tensor, "m"],
+    keep: int,
+) -> Candidates:
+    """The ``keep`` best orientations of a bank for every image, shifts (pixels) maximised over."""
+    data, power = weighted_data(images, weight)
+    phases = images.band.shift_phases(-shifts.to(data.device))
+    coarse = best_over_shifts(data, power, phases, bank)
+    orientations = coarse.topk(min(keep, len(bank)), dim=1).indices
+    scores, best_shift = score_candidates(data, power, phases, bank, orientations).max(dim=1)
+    scores, order = scores.sort(dim=1, descending=True)
+    return Candidates(orientations.gather(1, order), best_shift.gather(1, order), scores)
+
+
+@dataclass(frozen=True)
+class ExhaustiveSearch:
+    """Projection matching on the whole grid; turn the grid by ``frame`` so that no map learns its directions."""
+
+    grid: OrientationGrid
+    shifts: Float[Tensor, "t 2"]  # pixels
+    weight: Float[Tensor, "m"]  # inverse noise variance of the whitened coefficients
+    keep: int = 64
+    frame: Float[Tensor, "3 3"] | None = None
+    symmetry: str = "C1"  # only viewing directions of one asymmetric unit are searched
+
+    def bank(self, density: Density, band: Band) -> SliceBank:
+        """The slices that images are compared with."""
+        return SliceBank.of(density, self.rotations().float(), band)
+
+    def rotations(self) -> Float[Tensor, "r 3 3"]:
+        """One orientation of each half-turn pair, in the turned frame."""
+        index = torch.arange(len(self.grid)).unflatten(0, (self.grid.direction_count, -1))
+        rotations = self.grid.rotations(index[:, : self.grid.in_plane_count // 2].flatten())
+        if self.frame is not None:
+            rotations = rotations @ self.frame.to(rotations)
+        return rotations[in_asymmetric_unit(rotations[:, 2], self.symmetry)]
+
+    def estimate(self, images: BandImages, density: Density) -> PosePosterior:
+        """The best ``keep`` poses of every image."""
+        bank = self.bank(density, images.band)
+        found = search_bank(images, bank, self.shifts, self.weight, self.keep)
+        return PosePosterior(
+            bank.rotations[found.orientation], self.shifts[found.shift], found.log_likelihood
+        )

@@ -1,0 +1,290 @@
+"""Ab initio reconstruction: a stack of particles without poses becomes poses, half-maps and a validated map.
+
+Several annealed starts from random poses; the best by score; one search of all particles; Gauss-Newton refinement of
+each half against its own map while the band grows as far as the half-maps agree; a second search for those that sit in
+a wrong optimum; the final half-maps and their Fourier shell correlation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.data.dataset import BandStack, Normalisation, estimate_noise
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.shift_grid import shift_grid
+from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
+from hoarfrost.reconstruct.annealing import AnnealedStart, Annealing, CoarseModel
+from hoarfrost.reconstruct.assignment import ChooseStart, FullPass, split_halves
+from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
+from hoarfrost.reconstruct.half_maps import small_box
+from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
+from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+
+Preset = Literal["fast", "default", "careful"]
+
+
+class AbInitioConfig(BaseModel):
+    """Settings of an ab initio run. Lengths in Å, the band in Fourier pixels of the image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = "default"
+    symmetry: str = "C1"
+    diameter: float | None = Field(
+        None, gt=0, description="particle diameter in Å; estimated where not given"
+    )
+    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
+    invert: bool = False
+    seed: int = 0
+    starts: int = Field(3, ge=1)
+    start_steps: int = Field(30, ge=4)
+    start_batch: int = Field(500, ge=10)
+    start_limit: int = Field(14, ge=6)
+    shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
+    shift_count: int = Field(7, ge=1)
+    levels: tuple[int, ...] = (12, 16, 24, 32)
+    iterations: int = Field(3, ge=1)
+    rivals: int = Field(
+        3, ge=0, description="other optima tried for every particle; 0 leaves out the second search"
+    )
+
+    @classmethod
+    def from_preset(cls, preset: Preset = "default", **changes: object) -> AbInitioConfig:
+        """The settings of a preset, some of them changed."""
+        return cls.model_validate({"preset": preset} | _PRESETS[preset] | changes)
+
+
+_PRESETS: dict[Preset, dict[str, object]] = {
+    "fast": {"starts": 2, "levels": (12, 20), "rivals": 0},
+    "default": {},
+    "careful": {"starts": 6, "start_steps": 40, "levels": (12, 16, 24, 32, 48), "iterations": 4, "rivals": 5},
+}
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """What a start reached."""
+
+    scores: Float[Tensor, "steps"]  # mean best log-likelihood of each step's batch
+    final_score: float  # the same for all starts: same images, band and noise
+    agreement: float  # share of images whose pose agrees with the chosen start's
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class AbInitioResult:
+    """Everything that a run found."""
+
+    particles: Particles
+    map: Volume
+    half_maps: HalfMaps
+    mask: Volume
+    fsc: HalfMapFSC
+    starts: tuple[StartRecord, ...]
+    noise: Float[Tensor, "groups shells"]
+    diameter: float
+    symmetry: str
+    warnings: tuple[str, ...]
+    timings: dict[str, float]
+    throughput: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run made ready: the stages, and what they share."""
+
+    particles: Particles
+    config: AbInitioConfig
+    stack: BandStack
+    normalisation: Normalisation
+    model: CoarseModel
+    maps: SumHalfMaps
+
+    @property
+    def before_refinement(self) -> list[Stage]:
+        """Stages up to a first pose of every particle."""
+        config, stack = self.config, self.stack
+        schedule = Annealing(
+            config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band)
+        )
+        starts = [AnnealedStart(i, stack, self.model, schedule, config.seed) for i in range(config.starts)]
+        limit = schedule.last_limit
+        return [
+            Prepare(self.particles, stack, self.normalisation),
+            *starts,
+            ChooseStart(stack, self.model, limit, config.starts, config.diameter, config.seed),
+            FullPass(stack, self.model, limit, config.seed),
+        ]
+
+    @property
+    def refinement(self) -> list[Stage]:
+        """Stages from first poses to final sums."""
+        config, stages = self.config, list[Stage]()
+        limits = sorted({min(level, self.stack.band.limit) for level in config.levels})
+        searched = False
+        for limit in limits:
+            stages.append(RefinePoses(self._half_maps(limit), config.iterations + (limit == limits[0])))
+            if not searched and config.rivals and (limit >= 16 or limit == limits[-1]):
+                stages.append(
+                    SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed)
+                )
+                searched = True
+        return [*stages, self.maps]
+
+    def _half_maps(self, limit: int) -> HalfMapStage:
+        return HalfMapStage(self.stack, limit, self.config.symmetry)
+
+
+def start_limit(config: AbInitioConfig, band: Band) -> int:
+    """Band limit of the starts."""
+    return min(config.start_limit, band.limit)
+
+
+def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path) -> Plan:
+    """Everything that is fixed before the first stage: bands, noise, search grids, radii."""
+    box, pixel_size = particles.box, particles.pixel_size
+    extent = box * pixel_size
+    furthest = (box - 1) // 2
+    if config.max_resolution is not None:
+        furthest = min(furthest, max(6, int(extent / config.max_resolution)))
+    radius = 0.5 * config.diameter * 1.05 if config.diameter is not None else 0.42 * extent
+    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
+    whole = Band(box, furthest)
+    band = Band(box, min(max(config.levels), furthest))
+    noise = estimate_noise(particles, whole, normalisation)
+    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise)
+    coarse_box = small_box(box, start_limit(config, band))
+    model = CoarseModel(
+        coarse_box,
+        extent / coarse_box,
+        radius,
+        config.symmetry,
+        OrientationGrid(2),
+        shift_grid(config.shift_extent * box, config.shift_count),
+    )
+    maps = SumHalfMaps(particles, stack, normalisation, noise, furthest)
+    return Plan(particles, config, stack, normalisation, model, maps)
+
+
+def ab_initio(
+    particles: Particles,
+    config: AbInitioConfig | None = None,
+    *,
+    preset: Preset = "default",
+    workspace: Path | None = None,
+    store: CheckpointStore | None = None,
+    listener: Listener = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> AbInitioResult:
+    """Reconstruct a map and the poses of its particles from nothing but their images.
+
+    Parameters
+    ----------
+    particles : Particles
+        Images and optics; poses that they may have are not looked at. Halves that they have are kept.
+    config : AbInitioConfig, optional
+        Settings; those of ``preset`` where not given.
+    workspace : Path, optional
+        Folder for the transformed images (8 bytes a coefficient); a temporary one where not given.
+    store, listener, should_stop
+        Where checkpoints go, who hears of progress, and when to stop (see :mod:`hoarfrost.optimise.loop`).
+    """
+    config = config or AbInitioConfig.from_preset(preset)
+    if workspace is None:
+        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
+            return ab_initio(
+                particles,
+                config,
+                workspace=Path(folder),
+                store=store,
+                listener=listener,
+                should_stop=should_stop,
+            )
+    timings: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StageDone):
+            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+        listener(event)
+
+    plan = make_plan(particles, config, workspace)
+    groups = particles.optics.group
+    half = particles.half if particles.half is not None else split_halves(len(particles), groups, config.seed)
+    state: State = {"half": half}
+    stages = [*plan.before_refinement, *plan.refinement]
+    state = run_stages(stages, state, store=store, listener=listen, should_stop=should_stop)
+    began = time.perf_counter()
+    finished = finish_maps(
+        (state["sums.1"], state["sums.2"]),
+        plan.maps.grid,
+        voxel_size=particles.pixel_size,
+        radius=float(state["radius"]),
+        symmetry=config.symmetry,
+        seed=config.seed,
+    )
+    timings["validation"] = time.perf_counter() - began
+    result = _result(plan, state, finished, timings)
+    for warning in result.warnings:
+        listener(Message(warning, "warning"))
+    return result
+
+
+def _result(plan: Plan, state: State, finished: FinalMaps, timings: dict[str, float]) -> AbInitioResult:
+    config, particles = plan.config, plan.particles
+    chosen = int(state["start.chosen"])
+    starts = tuple(
+        StartRecord(
+            state[f"start-{i + 1}.scores"],
+            float(state["start.scores"][i]),
+            float(state["start.agreement"][i]),
+            i == chosen,
+        )
+        for i in range(config.starts)
+    )
+    pixel_size = particles.optics.pixel_size[:, None]
+    poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
+    return AbInitioResult(
+        particles=particles.replace(poses=poses, half=state["half"]),
+        map=finished.map,
+        half_maps=finished.half_maps,
+        mask=finished.mask,
+        fsc=finished.fsc,
+        starts=starts,
+        noise=plan.stack.noise,
+        diameter=2 * float(state["radius"]),
+        symmetry=config.symmetry,
+        warnings=judge(finished.fsc, starts, state, plan),
+        timings=timings,
+        throughput={},
+    )
+
+
+def judge(fsc: HalfMapFSC, starts: tuple[StartRecord, ...], state: State, plan: Plan) -> tuple[str, ...]:
+    """Plain warnings about a result that should not be trusted as it stands."""
+    warnings = []
+    extent = plan.particles.box * plan.particles.pixel_size
+    if fsc.resolution(0.143) > extent / 8:
+        warnings.append(
+            f"the half-maps agree only to {fsc.resolution(0.143):.0f} Å: there may be no common structure in these "
+            "images; check that they hold particles, and their contrast and CTF"
+        )
+    others = [start.agreement for start in starts if not start.chosen]
+    if others and max(others) < 0.5:
+        warnings.append(
+            "no other start found the same structure as the best one: run again with --preset careful, and compare"
+        )
+    return tuple(warnings)

@@ -1,0 +1,228 @@
+"""From nothing to a map: annealed soft assignment of small batches, starting from random poses.
+
+Each step searches every orientation and shift for a fresh batch of images, spreads every image over its best
+orientations with the weights ``softmax(S / T)``, and back-projects. While the temperature T falls and the band grows,
+the running sums forget what early steps put there. The orientation grid is turned by a new random rotation in every
+step, so that no map learns the grid's own directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.optimise.loop import State
+from hoarfrost.physics.masks import soft_sphere
+from hoarfrost.poses.likelihood import SliceBank, weighted_data
+from hoarfrost.poses.search import Candidates, ExhaustiveSearch, search_bank
+from hoarfrost.reconstruct.backprojection import BackProjection
+from hoarfrost.reconstruct.half_maps import inside
+from hoarfrost.representations.voxel import FourierVolume
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The schedule of one start."""
+
+    steps: int = 30
+    batch: int = 500
+    first_limit: int = 6
+    last_limit: int = 14
+    growing: float = 0.7  # share of the steps in which band and temperature move
+    keep: int = 64  # orientations an image is spread over
+    spread: float = 24.0  # effective number of orientations of an image at the beginning
+    memory: float = 0.6  # what a step leaves of the sums before it
+
+    def progress(self, step: int) -> float:
+        """0 at the first step, 1 from the end of the moving part on."""
+        return min(1.0, step / max(1.0, self.growing * (self.steps - 1)))
+
+    def limit(self, step: int) -> int:
+        """Band limit of a step."""
+        return round(self.first_limit + self.progress(step) * (self.last_limit - self.first_limit))
+
+    def effective_number(self, step: int) -> float:
+        """How many orientations an image is meant to be spread over, falling geometrically to one."""
+        return self.spread ** (1 - self.progress(step))
+
+
+@dataclass(frozen=True)
+class CoarseModel:
+    """What the starts share: the search grid and the small box in which the map of a low band lives."""
+
+    box: int
+    pixel_size: float  # Å of the small box
+    radius: float  # Å; density is sought inside this sphere
+    symmetry: str
+    orientations: OrientationGrid
+    shifts: Float[Tensor, "t 2"]  # pixels of the images
+
+    def grid(self, limit: int) -> SliceGrid:
+        """The slice grid of the running sums."""
+        return SliceGrid(self.box, limit)
+
+    def density(self, sums: BackProjection) -> FourierVolume:
+        """The regularised map inside the sphere, its surroundings levelled to zero."""
+        volume = sums.volume(0.1 * sums.weight_per_shell())
+        mask = soft_sphere(self.box, self.radius / self.pixel_size, 2.0).to(volume)
+        return FourierVolume(inside(volume, mask), self.pixel_size, sums.grid)
+
+    def search(self, weight: Float[Tensor, "m"], keep: int, frame: Float[Tensor, "3 3"]) -> ExhaustiveSearch:
+        """The search of one batch."""
+        return ExhaustiveSearch(self.orientations, self.shifts, weight, keep, frame, self.symmetry)
+
+
+@dataclass(frozen=True)
+class AnnealedStart:
+    """One random start, as a stage of a run. Its state: the sums, the noise in each shell, the scores so far."""
+
+    index: int
+    stack: BandStack
+    model: CoarseModel
+    schedule: Annealing
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return f"start-{self.index + 1}"
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"Start {self.index + 1}: map from random poses"
+
+    @property
+    def steps(self) -> int:
+        """Steps of the schedule."""
+        return self.schedule.steps
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """One batch: search, spread, back-project."""
+        generator = torch.Generator().manual_seed(hash((self.seed, self.index, step)) & 0x7FFFFFFF)
+        if step == 0:
+            state = state | self._begin(generator)
+        sums = BackProjection(self.model.grid(self.schedule.last_limit), state[f"{self.name}.sums"])
+        noise = state[f"{self.name}.noise"]
+        band = Band(self.stack.band.box, self.schedule.limit(step))
+        images = self.stack.images(self._batch(step), band)
+        weight = band.at_shells(1 / noise).float()
+
+        search = self.model.search(weight, self.schedule.keep, random_rotations(1, generator)[0])
+        bank = search.bank(self.model.density(sums), band)
+        found = search_bank(images, bank, self.model.shifts, weight, self.schedule.keep)
+        spread = assignment(found.log_likelihood, self.schedule.effective_number(step))
+        fresh = BackProjection.empty(sums.grid)
+        insert_assigned(fresh, images, bank, found, spread, self.model.shifts, weight, self.model.symmetry)
+        noise = self._update_noise(noise, state[f"{self.name}.power"], images, bank, found)
+        score = float(found.log_likelihood[:, 0].mean())
+        scores = torch.cat([state[f"{self.name}.scores"], torch.tensor([score])])
+        state = state | {
+            f"{self.name}.sums": self.schedule.memory * sums.sums + fresh.sums,
+            f"{self.name}.noise": noise,
+            f"{self.name}.scores": scores,
+        }
+        return state, {"score": score, "band": band.limit}
+
+    def _begin(self, generator: torch.Generator) -> State:
+        band = Band(self.stack.band.box, self.schedule.last_limit)
+        images = self.stack.images(self._batch(0), band)
+        sums = BackProjection.empty(self.model.grid(self.schedule.last_limit))
+        sums.add(images, random_rotations(len(images), generator), torch.zeros(len(images), 2))
+        power = band.shell_mean(images.vectors.abs().square().mean(0)).clamp(min=1.0)
+        return {
+            f"{self.name}.sums": sums.sums,
+            f"{self.name}.noise": power.clone(),
+            f"{self.name}.power": power,
+            f"{self.name}.scores": torch.zeros(0),
+        }
+
+    def _batch(self, step: int) -> Int[Tensor, "b"]:
+        """Images of a step: the next ones in a shuffled order that every epoch draws anew."""
+        count, size = len(self.stack), min(self.schedule.batch, len(self.stack))
+        order = [
+            torch.randperm(
+                count, generator=torch.Generator().manual_seed(self.seed + 1000 * self.index + epoch)
+            )
+            for epoch in range(step * size // count, ((step + 1) * size - 1) // count + 1)
+        ]
+        offset = step * size - count * (step * size // count)
+        return torch.cat(order)[offset : offset + size].sort().values
+
+    def _update_noise(
+        self, noise: Tensor, power: Tensor, images: BandImages, bank: SliceBank, found: Candidates
+    ) -> Tensor:
+        """Half the old variance, half that of the residuals at the best poses, between pure noise and pure image."""
+        slices = bank.at(found.orientation[:, 0]) * images.transfer
+        residual = images.centred(self.model.shifts[found.shift[:, 0]]).vectors - slices
+        seen = images.band.shell_mean(residual.abs().square().mean(0))
+        updated = noise.clone()
+        inner = slice(1, images.band.limit + 1)
+        updated[inner] = 0.5 * noise[inner] + 0.5 * seen[inner]
+        return torch.minimum(updated.clamp(min=1.0), power)
+
+
+def assignment(log_likelihood: Float[Tensor, "b c"], effective_number: float) -> Float[Tensor, "b c"]:
+    """Weights ``softmax(S / T)``, T being at least 1 and such that the mean perplexity is ``effective_number``.
+
+    The scale of S grows with the signal, so that a temperature would have to be tuned to each stack; the spread does not.
+    """
+    temperature = 1.0
+    if effective_number > 1:
+        low, high = 0.0, math.log(1e6)
+        for _ in range(20):
+            middle = (low + high) / 2
+            weights = torch.softmax(log_likelihood / math.exp(middle), dim=-1)
+            entropy = -(weights * weights.clamp(min=1e-30).log()).sum(-1)
+            low, high = (middle, high) if float(entropy.mean().exp()) < effective_number else (low, middle)
+        temperature = max(1.0, math.exp(high))
+    return torch.softmax(log_likelihood / temperature, dim=-1)
+
+
+def insert_assigned(
+    sums: BackProjection,
+    images: BandImages,
+    bank: SliceBank,
+    found: Candidates,
+    spread: Float[Tensor, "b c"],
+    shifts: Float[Tensor, "t 2"],
+    weight: Float[Tensor, "m"],
+    symmetry: str,
+) -> None:
+    """Back-project images spread over orientations of a bank.
+
+    Images are first summed for each orientation (an orientation and its half-turn share a slice), so that only the
+    bank's slices have to be inserted, however many images there are.
+    """
+    data, power = weighted_data(images, weight)
+    kept = len(bank.slices)
+    numerator = torch.zeros(kept, len(bank.band), dtype=data.dtype)
+    phases = images.band.shift_phases(-shifts)
+    for rows in torch.arange(len(images)).split(64):
+        moved = data[rows][:, None] * phases[found.shift[rows]] * spread[rows][..., None]
+        turned = torch.where((found.orientation[rows] >= kept)[..., None], moved.conj(), moved)
+        _add_rows(numerator, found.orientation[rows].flatten() % kept, turned.flatten(0, 1))
+    shares = torch.zeros(kept, len(images)).scatter_add_(0, (found.orientation % kept).T, spread.T)
+    denominator = shares @ power
+    used = (shares.sum(1) > 0).nonzero()[:, 0]
+    rotations = bank.rotations[:kept][used]
+    for operator in point_group(symmetry).to(rotations):
+        points = sums.grid.points(rotations @ operator, bank.band)
+        sums.grid.insert(sums.sums, points, numerator[used], denominator[used])
+
+
+def _add_rows(target: Complex[Tensor, "r m"], rows: Int[Tensor, "k"], values: Complex[Tensor, "k m"]) -> None:
+    torch.view_as_real(target).flatten(1).index_add_(
+        0, rows, torch.view_as_real(values.resolve_conj()).flatten(1)
+    )

@@ -1,0 +1,117 @@
+"""Maps from known poses: back-projection in Fourier space with Wiener weights.
+
+Every image adds ``C X`` and ``C^2`` at the points of its central slice; the map is the first sum over the second plus
+a regulariser, the inverse signal power of each shell. Sums are linear, so that halves, batches and processes add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.shells import radius_3d, shell_average
+from hoarfrost.fourier.slices import SliceGrid
+
+BATCH = 128
+
+
+@dataclass
+class BackProjection:
+    """Running sums over a slice grid: real part, imaginary part and weight of every node."""
+
+    grid: SliceGrid
+    sums: Float[Tensor, "3 nodes"]
+
+    @classmethod
+    def empty(cls, grid: SliceGrid, device: torch.device | None = None) -> BackProjection:
+        """Sums of no image."""
+        depth, height, width = grid.shape
+        return cls(grid, torch.zeros(3, depth * height * width, device=device))
+
+    def add(
+        self, images: BandImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]
+    ) -> None:
+        """Insert a batch at its poses (shifts in pixels)."""
+        points = self.grid.points(rotations.to(images.transfer), images.band, images.frequency_matrix)
+        data = images.centred(shifts.to(images.transfer)).vectors * images.transfer
+        self.grid.insert(self.sums, points, data, images.transfer.square())
+
+    def __add__(self, other: BackProjection) -> BackProjection:
+        return BackProjection(self.grid, self.sums + other.sums)
+
+    def weight_per_shell(self) -> Float[Tensor, "shells"]:
+        """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
+        return shell_average(self.grid.fold(self.sums)[1], node_shells(self.grid), self.grid.limit + 1)
+
+    def volume(self, inverse_signal_power: Float[Tensor, "shells"] | float) -> Float[Tensor, "z y x"]:
+        """The map, regularised by the inverse signal power of each shell (in units of the weights).
+
+        A floor of a thousandth of the shell's mean weight keeps nodes that no image reached from being divided by zero.
+        """
+        data, weight = self.grid.fold(self.sums)
+        shells = node_shells(self.grid)
+        floor = 1e-3 * self.weight_per_shell()
+        regulariser = torch.as_tensor(inverse_signal_power, dtype=weight.dtype, device=weight.device) + floor
+        inside = shells <= self.grid.limit
+        added = regulariser[shells.clamp(max=self.grid.limit)]
+        ratio = torch.where(inside & (weight + added > 0), data / (weight + added).clamp(min=1e-20), 0)
+        return self.grid.inverse(ratio)
+
+
+def node_shells(grid: SliceGrid) -> Int[Tensor, "gz gy gx"]:
+    """Shell, in Fourier pixels of the unpadded box, of every node of a slice grid."""
+    radius = radius_3d(grid.shape, (grid.centre, grid.centre, 0)) / grid.padding
+    return radius.round().long()
+
+
+def back_project(
+    stack: BandStack,
+    rows: Int[Tensor, "n"],
+    rotations: Float[Tensor, "n 3 3"],
+    shifts: Float[Tensor, "n 2"],
+    band: Band,
+    grid: SliceGrid,
+) -> BackProjection:
+    """Sums of these particles of a stack at their poses (one pose a row of ``rows``, shifts in pixels)."""
+    sums = BackProjection.empty(grid)
+    position = torch.arange(len(rows))
+    for part in position.split(BATCH):
+        sums.add(stack.images(rows[part], band), rotations[part], shifts[part])
+    return sums
+
+
+def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackProjection:
+    """Sums averaged over a point group: every node takes the mean of what its images under the group received."""
+    if len(operators) == 1:
+        return sums
+    grid = sums.grid
+    folded, weight = grid.fold(sums.sums)
+    table = torch.stack([folded.real, folded.imag, weight, torch.zeros_like(weight)], dim=-1).flatten(0, 2)
+    axes = [torch.arange(length, dtype=torch.float32) for length in grid.shape]
+    z, y, x = torch.meshgrid(axes[0] - grid.centre, axes[1] - grid.centre, axes[2], indexing="ij")
+    nodes = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    inside = (nodes.square().sum(-1) <= (grid.padding * grid.limit) ** 2).nonzero()[:, 0]
+    total = torch.zeros_like(sums.sums)
+    for part in inside.split(500_000):
+        for operator in operators:
+            values = grid.extract(table, (nodes[part] @ operator.float().T)[None])[0]
+            data, weights = values[..., 0], values[..., 1].real
+            total[:, part] += torch.stack([data.real, data.imag, weights]) / len(operators)
+    # Folding adds opposite nodes of the plane kx = 0, which already hold the folded sums here.
+    plane = total.unflatten(1, grid.shape)
+    plane[..., 0] *= 0.5
+    return BackProjection(grid, total)
+
+
+def accumulate(parts: Iterable[BackProjection]) -> BackProjection:
+    """The sum of several accumulations on one grid."""
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first

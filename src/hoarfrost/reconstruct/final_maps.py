@@ -1,0 +1,116 @@
+"""The last stage: half-maps from the images themselves, in the whole band, and their validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
+from hoarfrost.data.dataset import BandStack, Normalisation, whitened_images
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.optimise.loop import State
+from hoarfrost.physics.masks import mask_from_map, soft_sphere
+from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise
+from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power
+from hoarfrost.types import HalfMaps, Particles, Volume
+
+IMAGES_A_STEP = 512
+
+
+@dataclass(frozen=True)
+class SumHalfMaps:
+    """Back-project every image, read again in the whole band, into the sums of its half."""
+
+    particles: Particles
+    stack: BandStack  # for the optics; its stored band may be smaller
+    normalisation: Normalisation
+    noise: Float[Tensor, "groups shells"]
+    limit: int
+    name: str = "maps"
+    title: str = "Reconstructing the half-maps"
+
+    @property
+    def steps(self) -> int:
+        """Chunks of the stack."""
+        return -(-len(self.particles) // IMAGES_A_STEP)
+
+    @property
+    def grid(self) -> SliceGrid:
+        """The slice grid of the sums."""
+        return SliceGrid(self.stack.band.box, self.limit)
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Insert one chunk. The sums grow in place: they are too large to copy for every chunk."""
+        count = len(self.particles)
+        rows = torch.arange(step * IMAGES_A_STEP, min((step + 1) * IMAGES_A_STEP, count))
+        band = Band(self.stack.band.box, self.limit)
+        state = dict(state)
+        for number in (1, 2):
+            key = f"sums.{number}"
+            mine = rows[state["half"][rows] == number]
+            sums = BackProjection(self.grid, state[key]) if step > 0 else BackProjection.empty(self.grid)
+            for part in mine.split(128):
+                images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
+                sums.add(images, state["rotations"][part].float(), state["shifts"][part].float())
+            state[key] = sums.sums
+        return state, {"images": float(rows[-1] + 1)}
+
+
+@dataclass(frozen=True)
+class FinalMaps:
+    """The maps of a run and what is known of their quality."""
+
+    map: Volume  # both halves, Wiener-filtered by the corrected FSC
+    half_maps: HalfMaps  # as they are: unmasked, unfiltered
+    mask: Volume
+    fsc: HalfMapFSC
+
+
+def finish_maps(
+    sums: tuple[Float[Tensor, "3 nodes"], Float[Tensor, "3 nodes"]],
+    grid: SliceGrid,
+    *,
+    voxel_size: float,
+    radius: float,
+    symmetry: str,
+    seed: int,
+) -> FinalMaps:
+    """Half-maps, mask, FSC and filtered map of the sums of two halves; ``voxel_size`` and ``radius`` in Å."""
+    operators = point_group(symmetry)
+    first, second = (symmetrise(BackProjection(grid, one), operators) for one in sums)
+    halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
+    sphere = soft_sphere(grid.box, radius / voxel_size, 4.0)
+    rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
+    merged = filtered_map(first + second, rough, first, second)
+    mask = mask_from_map(
+        Volume(inside(merged, sphere), voxel_size),
+        threshold=None,
+        extend_px=3.0,
+        edge_px=6.0,
+        lowpass_angstrom=max(15.0, 3 * rough.resolution(0.143)),
+    )
+    mask = Volume(mask.data * sphere, voxel_size)
+    fsc = validate_half_maps(halves, mask, seed)
+    final = inside(filtered_map(first + second, fsc, first, second), sphere)
+    return FinalMaps(Volume(final, voxel_size), halves, mask, fsc)
+
+
+def filtered_map(
+    joined: BackProjection, fsc: HalfMapFSC, first: BackProjection, second: BackProjection
+) -> Float[Tensor, "z y x"]:
+    """The map of all images, Wiener-filtered by the FSC of its halves up to where that first falls below 0.143."""
+    curve = fsc.corrected.float()[: joined.grid.limit + 1].clone()
+    below = (curve[1:] < 0.143).nonzero()
+    if len(below):
+        curve[int(below[0]) + 1 :] = 0.0
+    mean = (
+        inverse_signal_power(curve, first.weight_per_shell())
+        + inverse_signal_power(curve, second.weight_per_shell())
+    ) / 2
+    return joined.volume(mean)

@@ -1,0 +1,112 @@
+"""Half-maps of one band during refinement: independent sums, Wiener weights from their own agreement.
+
+Both halves are regularised by the signal-to-noise ratio that their Fourier shell correlation shows, and share only
+the lowest shells, which keep the two from drifting apart as rigid bodies and are far from where the FSC is read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.data.dataset import BandStack
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.physics.masks import soft_sphere
+from hoarfrost.reconstruct.backprojection import BackProjection, back_project, symmetrise
+from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import Volume
+
+JOINED_RESOLUTION = 40.0
+"""Å; shells up to here are shared by the halves, as RELION does."""
+
+
+@dataclass(frozen=True)
+class HalfMapPair:
+    """The two maps that poses are refined against, and the FSC of the unregularised ones (masked by the sphere)."""
+
+    first: Float[Tensor, "z y x"]
+    second: Float[Tensor, "z y x"]
+    fsc: Float[Tensor, "shells"]
+    voxel_size: float
+
+    def density(self, half: int, limit: int) -> FourierVolume:
+        """The map of half 1 or 2, ready for projection."""
+        return FourierVolume.from_volume(
+            Volume(self.first if half == 1 else self.second, self.voxel_size), limit
+        )
+
+
+def small_box(box: int, limit: int) -> int:
+    """An even box that holds a band with a margin for the mask's edge, no larger than the image's."""
+    return min(box, 2 * math.ceil(1.25 * limit + 2))
+
+
+def half_sums(
+    stack: BandStack,
+    rotations: Float[Tensor, "n 3 3"],
+    shifts: Float[Tensor, "n 2"],
+    half: Int[Tensor, "n"],
+    limit: int,
+    symmetry: str,
+) -> tuple[BackProjection, BackProjection]:
+    """Sums of the particles of each half at their poses, symmetrised."""
+    grid = SliceGrid(small_box(stack.band.box, limit), limit)
+    band = Band(stack.band.box, limit)
+    operators = point_group(symmetry)
+    first, second = (
+        symmetrise(
+            back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid), operators
+        )
+        for rows in ((half == number).nonzero()[:, 0] for number in (1, 2))
+    )
+    return first, second
+
+
+def regularised_pair(
+    first: BackProjection, second: BackProjection, *, extent: float, radius: float
+) -> HalfMapPair:
+    """Wiener-filtered half-maps inside a sphere; ``extent`` (the box) and ``radius`` in Å."""
+    grid = first.grid
+    voxel_size = extent / grid.box
+    mask = soft_sphere(grid.box, radius / voxel_size, 3.0)
+    plain = [Volume(inside(half.volume(0.0), mask), voxel_size) for half in (first, second)]
+    fsc = fourier_shell_correlation(*plain).float()[: grid.limit + 1]
+    inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
+    maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
+    joined = (first + second).volume(sum(inverse_signal) / 2)
+    joined_shell = min(grid.limit, max(3, math.floor(extent / JOINED_RESOLUTION)))
+    maps = [inside(share_low_shells(grid, one, joined, joined_shell), mask) for one in maps]
+    return HalfMapPair(maps[0], maps[1], fsc, voxel_size)
+
+
+def inverse_signal_power(
+    fsc: Float[Tensor, "shells"], weight: Float[Tensor, "shells"]
+) -> Float[Tensor, "shells"]:
+    """What a Wiener filter adds to the weights: ``W / SNR`` with ``SNR = FSC / (1 - FSC)`` of one half-map."""
+    correlation = fsc.clamp(1e-3, 0.9999)
+    return weight * (1 - correlation) / correlation
+
+
+def share_low_shells(
+    grid: SliceGrid, own: Float[Tensor, "z y x"], joined: Float[Tensor, "z y x"], shell: int
+) -> Float[Tensor, "z y x"]:
+    """``own`` with its shells up to ``shell`` taken from ``joined``."""
+    difference = torch.fft.rfftn(joined - own)
+    frequency = torch.fft.fftfreq(grid.box, d=1 / grid.box), torch.fft.rfftfreq(grid.box, d=1 / grid.box)
+    z, y, x = torch.meshgrid(frequency[0], frequency[0], frequency[1], indexing="ij")
+    low = (z**2 + y**2 + x**2).sqrt() <= shell + 0.5
+    return own + torch.fft.irfftn(difference * low, s=own.shape)
+
+
+def inside(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
+    """The map inside a mask, its zero being the mean just outside: images carry no mean, so that the map floats."""
+    outside = 1 - mask
+    solvent = (volume * outside).sum() / outside.sum().clamp(min=1e-6)
+    return (volume - solvent) * mask

@@ -1,0 +1,253 @@
+"""Gold-standard refinement of poses: every particle against the map of its own half, in a band that the FSC allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.geometry.symmetry import symmetric_distance
+from hoarfrost.optimise.loop import State
+from hoarfrost.poses.gauss_newton import GaussNewton
+from hoarfrost.poses.search import search_bank
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair
+from hoarfrost.representations.voxel import FourierVolume
+
+IMAGES_A_STEP = 2048
+"""Particles refined in one step; a checkpoint can be taken between steps."""
+
+NOISE_SAMPLE = 1024
+"""Particles of whose residuals the noise in each shell is taken."""
+
+TRUSTED_FSC = 0.143
+"""The band ends at the first shell of the half-maps below this."""
+
+DISTINCT = 0.45
+"""Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid)."""
+
+
+@dataclass(frozen=True)
+class HalfMapStage:
+    """What every refinement stage does first: half-maps of the present poses, the band they allow, the noise left."""
+
+    stack: BandStack
+    limit: int
+    symmetry: str
+
+    def prepare(self, state: State, name: str) -> State:
+        """Half-maps, trusted band and inverse noise of the whitened coefficients, under ``name`` in the state."""
+        first, second = half_sums(
+            self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry
+        )
+        extent = self.stack.band.box * self.stack.pixel_size
+        pair = regularised_pair(first, second, extent=extent, radius=float(state["radius"]))
+        trusted = trusted_limit(pair.fsc)
+        state = state | {
+            f"{name}.first": pair.first,
+            f"{name}.second": pair.second,
+            f"{name}.fsc": pair.fsc,
+            f"{name}.limit": torch.tensor(trusted),
+        }
+        return state | {f"{name}.weight": self._inverse_noise(state, name)}
+
+    def pair(self, state: State, name: str) -> HalfMapPair:
+        """The half-maps that :meth:`prepare` left."""
+        first = state[f"{name}.first"]
+        voxel_size = self.stack.band.box * self.stack.pixel_size / len(first)
+        return HalfMapPair(first, state[f"{name}.second"], state[f"{name}.fsc"], voxel_size)
+
+    def forget(self, state: State, name: str) -> State:
+        """The state without the maps; the FSC stays for the report."""
+        gone = {f"{name}.first", f"{name}.second", f"{name}.weight"}
+        return {key: value for key, value in state.items() if key not in gone}
+
+    def halves(self, state: State, rows: Int[Tensor, "b"]) -> list[tuple[int, Int[Tensor, "c"]]]:
+        """These rows by half."""
+        return [(number, rows[state["half"][rows] == number]) for number in (1, 2)]
+
+    def _inverse_noise(self, state: State, name: str) -> Float[Tensor, "m"]:
+        band = Band(self.stack.band.box, int(state[f"{name}.limit"]))
+        pair = self.pair(state, name)
+        rows = torch.linspace(0, len(self.stack) - 1, min(NOISE_SAMPLE, len(self.stack))).long().unique()
+        power = torch.zeros(band.limit + 1)
+        for number, mine in self.halves(state, rows):
+            density = pair.density(number, band.limit)
+            for part in mine.split(256):
+                power += residual_power(self.stack.images(part, band), density, state, part).sum(0)
+        return band.at_shells(1 / (power / len(rows)).clamp(min=0.5))
+
+
+def residual_power(
+    images: BandImages, density: FourierVolume, state: State, rows: Int[Tensor, "b"]
+) -> Float[Tensor, "b shells"]:
+    """Mean power in each shell of what the model leaves of each image."""
+    rotations, shifts = state["rotations"][rows].float(), state["shifts"][rows].float()
+    model = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
+    return images.band.shell_mean((images.centred(shifts).vectors - model).abs().square())
+
+
+def trusted_limit(fsc: Float[Tensor, "shells"]) -> int:
+    """The last shell before the half-maps' FSC first falls below :data:`TRUSTED_FSC`; never below shell 6."""
+    below = (fsc[1:] < TRUSTED_FSC).nonzero()
+    last = len(fsc) - 1 if len(below) == 0 else int(below[0])
+    return max(min(6, len(fsc) - 1), last)
+
+
+@dataclass(frozen=True)
+class RefinePoses:
+    """Gauss-Newton on rotation and shift at one band."""
+
+    maps: HalfMapStage
+    iterations: int
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return f"refine-{self.maps.limit}"
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        resolution = self.maps.stack.band.box * self.maps.stack.pixel_size / self.maps.limit
+        return f"Refining poses to {resolution:.1f} Å"
+
+    @property
+    def steps(self) -> int:
+        """One step for the half-maps, then chunks of particles."""
+        return 1 - (-len(self.maps.stack) // IMAGES_A_STEP)
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Make the half-maps, or refine one chunk against them."""
+        if step == 0:
+            state = self.maps.prepare(state, self.name)
+            return state, {"band": float(state[f"{self.name}.limit"])}
+        rows = chunk(step - 1, len(self.maps.stack))
+        band = Band(self.maps.stack.band.box, int(state[f"{self.name}.limit"]))
+        pair, weight = self.maps.pair(state, self.name), state[f"{self.name}.weight"]
+        state = dict(state)
+        for number, mine in self.maps.halves(state, rows):
+            density = pair.density(number, band.limit)
+            images = self.maps.stack.images(mine, band)
+            refined = GaussNewton(weight, self.iterations).refine(
+                images, density, state["rotations"][mine], state["shifts"][mine].float()
+            )
+            for key, value in (
+                ("rotations", refined.rotations),
+                ("shifts", refined.shifts.double()),
+                ("score", refined.log_likelihood),
+            ):
+                state[key] = state[key].index_copy(0, mine, value)
+        score = float(state["score"][rows].mean())
+        if step + 1 == self.steps:
+            state = self.maps.forget(state, self.name)
+        return state, {"score": score, "band": float(band.limit)}
+
+
+@dataclass(frozen=True)
+class SearchAgain:
+    """A global search in the refined maps: particles that sit in a wrong optimum find the right one.
+
+    Every particle's present pose competes with its best few candidates far from it, all refined in the same way. The
+    posterior probability of the winner among them is its confidence.
+    """
+
+    maps: HalfMapStage
+    model: CoarseModel
+    rivals: int
+    iterations: int
+    seed: int
+    round: int = 1
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return f"search-again-{self.round}"
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return "Searching all poses again in the refined maps"
+
+    @property
+    def steps(self) -> int:
+        """One step for the half-maps, then chunks of particles."""
+        return 1 - (-len(self.maps.stack) // IMAGES_A_STEP)
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Make the half-maps, or search one chunk in them."""
+        if step == 0:
+            return self.maps.prepare(state, self.name), {}
+        rows = chunk(step - 1, len(self.maps.stack))
+        band = Band(self.maps.stack.band.box, int(state[f"{self.name}.limit"]))
+        pair, weight = self.maps.pair(state, self.name), state[f"{self.name}.weight"]
+        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
+        frame = random_rotations(1, generator)[0]
+        state, moved = dict(state), 0
+        if "confidence" not in state:
+            state["confidence"] = torch.ones(len(self.maps.stack))
+        for number, mine in self.maps.halves(state, rows):
+            images, density = self.maps.stack.images(mine, band), pair.density(number, band.limit)
+            rotations, shifts, scores = self._compete(images, density, weight, state, mine, frame)
+            best = scores.argmax(1)
+            moved += int((best > 0).sum())
+            picked = torch.arange(len(mine))
+            posterior = torch.softmax(scores, dim=1)[picked, best]
+            for key, value in (
+                ("rotations", rotations[picked, best]),
+                ("shifts", shifts[picked, best].double()),
+                ("score", scores[picked, best]),
+                ("confidence", posterior),
+            ):
+                state[key] = state[key].index_copy(0, mine, value)
+        if step + 1 == self.steps:
+            state = self.maps.forget(state, self.name)
+        return state, {"moved": moved / len(rows)}
+
+    def _compete(
+        self,
+        images: BandImages,
+        density: FourierVolume,
+        weight: Float[Tensor, "m"],
+        state: State,
+        rows: Int[Tensor, "b"],
+        frame: Float[Tensor, "3 3"],
+    ) -> tuple[Float[Tensor, "b c 3 3"], Float[Tensor, "b c 2"], Float[Tensor, "b c"]]:
+        """The present pose (first) and its rivals, all refined, with their log-likelihoods."""
+        present = state["rotations"][rows]
+        bank = self.model.search(weight, 0, frame).bank(density, images.band)
+        found = search_bank(images, bank, self.model.shifts, weight, 128)
+        rotations = [present]
+        shifts = [state["shifts"][rows].float()]
+        taken = torch.zeros_like(found.log_likelihood, dtype=torch.bool)
+        for _ in range(self.rivals):
+            taken |= self._near(rotations[-1], bank.rotations[found.orientation].double())
+            pick = found.log_likelihood.masked_fill(taken, -torch.inf).argmax(1, keepdim=True)
+            rotations.append(bank.rotations[found.orientation.gather(1, pick)[:, 0]].double())
+            shifts.append(self.model.shifts[found.shift.gather(1, pick)[:, 0]])
+        refined = [
+            GaussNewton(weight, self.iterations).refine(images, density, rotation, shift)
+            for rotation, shift in zip(rotations, shifts, strict=True)
+        ]
+        scores = torch.stack([r.log_likelihood for r in refined], dim=1)
+        all_rotations = torch.stack([r.rotations for r in refined], dim=1)
+        # A rival that came back to the present pose is no rival.
+        same = self._near(refined[0].rotations, all_rotations[:, 1:], DISTINCT / 3)
+        scores[:, 1:] = scores[:, 1:].masked_fill(same, -torch.inf)
+        return all_rotations, torch.stack([r.shifts for r in refined], dim=1), scores
+
+    def _near(
+        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float = DISTINCT
+    ) -> Tensor:
+        return symmetric_distance(pose[:, None].expand_as(others), others, self.maps.symmetry) < radius
+
+
+def chunk(index: int, count: int) -> Int[Tensor, "b"]:
+    """Rows of one step."""
+    return torch.arange(index * IMAGES_A_STEP, min((index + 1) * IMAGES_A_STEP, count))
