@@ -71,9 +71,7 @@ def shell_frequency(box: int, voxel_size: float) -> Float[Tensor, "shells"]:
     return torch.arange(box // 2 + 1, dtype=torch.float64) / (box * voxel_size)
 
 
-def first_crossing(
-    frequency: Float[Tensor, "shells"], curve: Float[Tensor, "shells"], threshold: float
-) -> float:
+def first_crossing(frequency: Float[Tensor, "shells"], curve: Float[Tensor, "shells"], threshold: float) -> float:
     """Resolution in Å at which a correlation curve first falls below a threshold.
 
     The crossing is interpolated linearly in frequency; DC takes no part. A curve that never falls below gives
@@ -137,22 +135,16 @@ class HalfMapFSC:
             writer.writerow(_COLUMNS)
             for shell, frequency in enumerate(self.frequency.tolist()):
                 resolution = 1 / frequency if shell else math.inf
-                writer.writerow(
-                    [shell, frequency, f"{resolution:.4f}", *(float(curve[shell]) for curve in curves)]
-                )
+                writer.writerow([shell, frequency, f"{resolution:.4f}", *(float(curve[shell]) for curve in curves)])
 
     @classmethod
     def read_csv(cls, path: Path) -> HalfMapFSC:
         """What :meth:`write_csv` wrote; curves come back exactly."""
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-        start = [
-            line.rpartition(":")[2] for line in lines if line.startswith("# phases randomised from shell:")
-        ]
+        start = [line.rpartition(":")[2] for line in lines if line.startswith("# phases randomised from shell:")]
         rows = list(csv.reader(line for line in lines if not line.startswith("#")))
         if not start or not rows or tuple(rows[0]) != _COLUMNS:
-            raise InputError(
-                f"{path}: not an FSC table of hoarfrost; expected the columns {', '.join(_COLUMNS)}"
-            )
+            raise InputError(f"{path}: not an FSC table of hoarfrost; expected the columns {', '.join(_COLUMNS)}")
         try:
             table = torch.tensor([[float(cell) for cell in row] for row in rows[1:]], dtype=torch.float64)
             randomised_from = int(start[0])
@@ -213,9 +205,7 @@ def randomise_phases(volume: Volume, from_shell: int, generator: torch.Generator
     noise = _half_spectrum(torch.randn(box, box, box, generator=generator).to(volume.data))
     phases = noise / noise.abs()
     spectrum = torch.where(_shells(box, spectrum.device) >= from_shell, spectrum.abs() * phases, spectrum)
-    data = torch.fft.irfftn(
-        torch.fft.ifftshift(spectrum, (0, 1)), s=(box, box, box), dim=(0, 1, 2), norm="ortho"
-    )
+    data = torch.fft.irfftn(torch.fft.ifftshift(spectrum, (0, 1)), s=(box, box, box), dim=(0, 1, 2), norm="ortho")
     return Volume(data, volume.voxel_size)
 
 
@@ -254,10 +244,6 @@ def _require_alike(first: Volume, second: Volume, mask: Tensor | None) -> None:
     if first.box != second.box:
         raise InputError(f"the maps have boxes {first.box} and {second.box}; resample one of them first")
     if not math.isclose(first.voxel_size, second.voxel_size, rel_tol=1e-3):
-        raise InputError(
-            f"the maps have voxel sizes {first.voxel_size:g} and {second.voxel_size:g} A; resample one"
-        )
+        raise InputError(f"the maps have voxel sizes {first.voxel_size:g} and {second.voxel_size:g} A; resample one")
     if mask is not None and mask.shape != first.data.shape:
-        raise InputError(
-            f"the mask has shape {tuple(mask.shape)}, the maps {tuple(first.data.shape)} (z, y, x)"
-        )
+        raise InputError(f"the mask has shape {tuple(mask.shape)}, the maps {tuple(first.data.shape)} (z, y, x)")

@@ -28,6 +28,9 @@ SEARCH_LIMIT = 8
 LAST_LIMIT = 48
 """Shells that the refinement compares at most: enough for a hundredth of a degree."""
 
+MOST_TRUSTED = 0.995
+"""Shell correlations count as this at most: the interpolation is no better."""
+
 _BALLS_AND_CANDIDATES = ((8, 24), (16, 6), (32, 2), (LAST_LIMIT, 1))
 _STEPS = 12
 
@@ -84,12 +87,9 @@ def align_maps(
         moving = move_volume(moving, turn, shift, box=target.box, voxel_size=target.voxel_size)
     ball = soft_sphere(target.box, 0.45 * target.box, 0.05 * target.box).to(target.data)
     fixed = target.data * (ball if mask is None else mask)
-    if start is not None:
-        both = (start.mirrored,)
-    else:
-        both = (False, True) if hands else (False,)
+    tried = [False, True] if hands else [False]
     results = []
-    for mirrored in both:
+    for mirrored in tried if start is None else [start.mirrored]:
         pair = MapPair.of((flip(moving) if mirrored else moving).data * ball, fixed, LAST_LIMIT)
         placed = _search(pair) if start is None else _placed(pair, start.rotation[None])
         results.append((_refine(pair, placed), pair, mirrored))
@@ -101,7 +101,7 @@ def align_maps(
 
 @dataclass(frozen=True)
 class _Placements:
-    """Rotations and shifts (voxels of the pair's box) of the moving map and their mean shell correlations."""
+    """Rotations and shifts (voxels of the pair's box) of the moving map and how well they agree."""
 
     rotations: Float[Tensor, "r 3 3"]
     shifts: Float[Tensor, "r 3"]
@@ -145,7 +145,8 @@ def _refine(pair: MapPair, start: _Placements) -> _Placements:
 def _climb(pair: MapPair, start: _Placements, limit: int) -> _Placements:
     """Levenberg-Marquardt on ``sum_k w |T - b M|^2`` over rotation, shift and scale ``b``; each placement for itself.
 
-    The weights are the shell correlations of the last accepted placement: shells that do not agree have no say.
+    With weights ``F / (1 - F^2)`` from the shell correlations ``F`` its gradient is that of the likelihood
+    ``-1/2 sum log(1 - F^2)`` of maps that share a signal: shells that do not agree have no say.
     """
     here, matrix, right = _linearised(pair, start.rotations, start.shifts, limit)
     damping = torch.full_like(here.agreement, 1e-3)
@@ -179,7 +180,9 @@ def _linearised(
     values, derivatives = pair.moved(rotations, shifts, count)
     correlation = pair.shell_correlation(values)
     # A little weight everywhere keeps the equations solvable where nothing agrees.
-    weight = pair.weight[:count] * correlation.clamp(0.01, 1)[:, pair.shell[:count] - 1]
+    trust = correlation.clamp(0.01, MOST_TRUSTED)
+    weight = pair.weight[:count] * (trust / (1 - trust.square()))[:, pair.shell[:count] - 1]
+    likelihood = -0.5 * (pair.shell_sizes(count) * torch.log1p(-correlation.clamp(0, MOST_TRUSTED).square())).sum(-1)
     target = pair.target[:count]
     scale = (weight * (values.conj() * target).real).sum(-1) / (weight * values.abs().square()).sum(-1)
     columns = torch.cat([derivatives * scale[:, None, None], values[..., None]], dim=-1)
@@ -187,4 +190,4 @@ def _linearised(
     weighted = columns.conj() * weight[..., None]
     matrix = torch.einsum("rmi,rmj->rij", weighted, columns).real.double()
     right = torch.einsum("rmi,rm->ri", weighted, rest).real.double()
-    return _Placements(rotations, shifts, correlation.mean(-1).double()), matrix, right
+    return _Placements(rotations, shifts, likelihood), matrix, right

@@ -126,7 +126,11 @@ class MapPair:
         shell, weight = self.shell[:count] - 1, self.weight[:count]
         products = weight * (self.target[:count].conj() * values).real
         total = products.new_zeros(len(values), int(shell[-1]) + 1).index_add_(1, shell, products)
-        return total / torch.bincount(shell, weight)
+        return total.double() / self.shell_sizes(count)
+
+    def shell_sizes(self, count: int) -> Float[Tensor, "shells"]:
+        """Coefficients of the full ball in the shells 1, 2, ... of this prefix."""
+        return torch.bincount(self.shell[:count] - 1, self.weight[:count]).double()
 
     def correlation(self, values: Complex[Tensor, "m"]) -> float:
         """Correlation coefficient of a moved map and the target as they are, not flattened, without DC."""

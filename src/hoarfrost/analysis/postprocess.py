@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -104,7 +105,8 @@ def guinier_b_factor(volume: Volume, coarsest: float = 10.0, finest: float | Non
     return 4 * float((square * height).sum() / square.square().sum())
 
 
-def _filtered(volume: Volume, transfer) -> Volume:
+def _filtered(volume: Volume, transfer: Callable[[Tensor], Tensor]) -> Volume:
+    """The map with its transform multiplied by a function of the frequency in 1/Å."""
     box = volume.box
     spectrum = torch.fft.rfftn(volume.data)
     z = torch.fft.fftfreq(box, device=spectrum.device).to(volume.data)

@@ -20,7 +20,7 @@ _OPEN_FILES = 32
 
 
 class MrcImages:
-    """An :class:`~hoarfrost.types.ImageSource` over stack files: particle ``i`` is image ``index[i]`` of ``files[file[i]]``.
+    """An image source over stack files: particle ``i`` is image ``index[i]`` of ``files[file[i]]``.
 
     Headers are read and checked at once; images only when asked for. Pages are handed back to the system after every
     read, so that resident memory does not grow with the stack. Reading is safe from several threads.

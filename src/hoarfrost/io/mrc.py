@@ -71,8 +71,9 @@ def read_header(path: Path) -> MrcHeader:
             raise InputError(f"{path}: not a readable MRC file: {error}") from error
     if header is None:
         raise InputError(f"{path}: not an MRC file: its header cannot be read")
-    for note in notes:
-        logger.warning("%s: %s", path, note.message)
+    if notes:
+        # Old programs leave such fields empty; the numbers are read all the same.
+        logger.info("%s: %s", path, "; ".join(str(note.message) for note in notes))
     result = _parsed(path, header, dtype)
     expected = result.offset + result.data_bytes
     if actual < expected and not compressed:
@@ -137,7 +138,7 @@ def write_stack(
                 images = chunk.detach().cpu().to(torch.float32).contiguous().numpy()
                 if images.shape[1:] != (box, box):
                     raise ValueError(f"images of {images.shape[1:]} in a stack of box {box}")
-                stream.write(memoryview(images).cast("B"))
+                stream.write(images.data)
                 written += len(images)
                 total += float(images.sum(dtype=np.float64))
                 total_squares += float(np.square(images, dtype=np.float64).sum())

@@ -1,0 +1,398 @@
+"""cryoSPARC particle tables (``.cs``): numpy records whose fields are named ``group/field``."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.errors import InputError
+from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
+from hoarfrost.io.files import existing_file, replacing
+from hoarfrost.io.table import ImageNames, check_optics, without_ctf
+from hoarfrost.types import Optics, Particles, Poses
+
+logger = logging.getLogger("hoarfrost")
+
+_NUMPY, _COMPRESSED = b"\x93NUMPY", b"\x95CSDAT"
+_CONFIDENCE = "hoarfrost/confidence"
+_PASSTHROUGH = "*passthrough_particles*.cs"
+# Fields whose meaning in our terms is not documented well enough to apply; non-zero values are named in the log.
+_NOT_APPLIED = ("ctf/tilt_A", "ctf/shift_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
+# Field of Optics, field of the file, value where the file lacks it. Both sides use the same units.
+_CTF = (
+    ("voltage", "ctf/accel_kv", None),
+    ("spherical_aberration", "ctf/cs_mm", None),
+    ("amplitude_contrast", "ctf/amp_contrast", None),
+    ("defocus_u", "ctf/df1_A", None),
+    ("defocus_v", "ctf/df2_A", None),
+    ("defocus_angle", "ctf/df_angle_rad", None),
+    ("phase_shift", "ctf/phase_shift_rad", 0.0),
+    ("b_factor", "ctf/bfactor", 0.0),
+    ("scale", "ctf/scale", 1.0),
+)
+# What cryoSPARC expects in the group of 3D alignments, beside pose and shift.
+_ALIGNMENT: tuple[tuple[str, str, float], ...] = (
+    ("split", "<u4", 0), ("psize_A", "<f4", 0), ("error", "<f4", 0), ("error_min", "<f4", 0),
+    ("resid_pow", "<f4", 0), ("slice_pow", "<f4", 0), ("image_pow", "<f4", 0), ("cross_cor", "<f4", 0),
+    ("alpha", "<f4", 1), ("alpha_min", "<f4", 0), ("weight", "<f4", 0), ("pose_ess", "<f4", 0),
+    ("shift_ess", "<f4", 0), ("class_posterior", "<f4", 1), ("class", "<u4", 0), ("class_ess", "<f4", 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CryosparcTable:
+    """The records of a ``.cs`` file, joined with its passthrough files by ``uid``."""
+
+    path: Path
+    data: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path, passthrough: Sequence[Path] = ()) -> CryosparcTable:
+        """Read a particle table.
+
+        Fields that the file lacks come from ``passthrough``, or, if none is named, from passthrough files next to it
+        that hold all its particles.
+
+        Raises
+        ------
+        InputError
+            Not a ``.cs`` file, the compressed layout, no particles, or a passthrough file of other particles.
+        """
+        data = _load(path)
+        if len(data) == 0:
+            raise InputError(f"{path}: holds no particles (0 rows)")
+        found = [] if passthrough else [other for other in sorted(path.parent.glob(_PASSTHROUGH)) if other != path]
+        for other in (*passthrough, *found):
+            extra = _load(other)
+            matched = _join(data, extra)
+            if matched is None and other in passthrough:
+                raise InputError(f"{other}: lacks some particles (uid) of {path}; give the passthrough of the same job")
+            if matched is not None:
+                logger.info("%s: more columns from %s", path, other)
+                data = matched
+        table = cls(path, data)
+        table._report_not_applied()
+        return table
+
+    @classmethod
+    def from_particles(cls, particles: Particles, names: ImageNames, path: Path) -> CryosparcTable:
+        """A new table holding what ``particles`` know, with a ``uid`` made from the image names."""
+        optics, count = particles.optics, len(particles)
+        lost = [
+            what
+            for what, values in (
+                ("beam tilt", optics.beam_tilt),
+                ("odd Zernike terms", optics.odd_zernike),
+                ("even Zernike terms", optics.even_zernike),
+                ("anisotropic magnification", optics.magnification - torch.eye(2, dtype=torch.float64)),
+                ("CTF premultiplication", optics.premultiplied),
+            )
+            if values.any()
+        ]
+        if lost:
+            logger.warning("%s: a .cs file has no place for %s; left out", path, ", ".join(lost))
+        box = particles.images.box
+        fields: dict[str, np.ndarray] = {
+            "uid": _unique_ids(names),
+            "blob/path": np.array([names.files[i] for i in names.file], dtype=np.bytes_),
+            "blob/idx": np.maximum(names.index, 0).astype(np.uint32),
+            "blob/shape": np.full((count, 2), box, np.uint32),
+            "blob/psize_A": optics.pixel_size.numpy().astype(np.float32),
+            "blob/sign": np.ones(count, np.float32),
+            "ctf/type": np.full(count, b"imported"),
+            "ctf/exp_group_id": (optics.group.numpy() + 1).astype(np.uint32),
+        }
+        for field, name, _ in _CTF:
+            fields[name] = getattr(optics, field).numpy().astype(np.float32)
+        dtype = [(name, values.dtype, values.shape[1:]) for name, values in fields.items()]
+        data = np.empty(count, dtype=dtype)
+        for name, values in fields.items():
+            data[name] = values
+        return cls(path, data).updated(particles)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, rows: Int[Tensor, "b"]) -> CryosparcTable:
+        return replace(self, data=self.data[rows.numpy()])
+
+    @property
+    def names(self) -> ImageNames:
+        """Files and places from ``blob/path`` and ``blob/idx``."""
+        for field in ("blob/path", "blob/idx"):
+            if field not in self._fields:
+                raise InputError(
+                    f"{self.path}: field {field} is missing; name the passthrough file of the job, or put it next to this"
+                )
+        unique, file = np.unique(self.data["blob/path"], return_inverse=True)
+        files = tuple(_text(name).lstrip(">") for name in unique)
+        return ImageNames(files, file.reshape(-1).astype(np.int64), self.data["blob/idx"].astype(np.int64))
+
+    def box(self) -> int | None:
+        """``blob/shape``."""
+        if "blob/shape" not in self._fields:
+            return None
+        shapes = np.unique(self.data["blob/shape"])
+        if len(shapes) != 1:
+            raise InputError(
+                f"{self.path}: images of {shapes.min()} and {shapes.max()} pixels; one square box is needed"
+            )
+        return int(shapes[0])
+
+    def pixel_size(self) -> Float[Tensor, "n"] | None:
+        """``blob/psize_A``."""
+        return self._number("blob/psize_A") if "blob/psize_A" in self._fields else None
+
+    def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
+        """Optics of every particle. A table without any CTF field is one without CTF."""
+        if not any(name in self._fields for _, name, _ in _CTF):
+            logger.warning("%s: no ctf fields: the images are taken as free of a CTF", self.path)
+            return without_ctf(pixel_size)
+        columns: dict[str, Tensor] = {}
+        for field, name, default in _CTF:
+            if name in self._fields:
+                columns[field] = self._number(name)
+            elif default is None:
+                raise InputError(f"{self.path}: field {name} is missing, while other ctf fields are there")
+            else:
+                columns[field] = torch.full_like(pixel_size, default)
+        groups = self.data["ctf/exp_group_id"] if "ctf/exp_group_id" in self._fields else np.zeros(len(self))
+        group = torch.from_numpy(np.unique(groups, return_inverse=True)[1].reshape(-1))
+        optics = without_ctf(pixel_size).replace(group=group, **columns)
+        return check_optics(optics, str(self.path))
+
+    def poses(self, pixel_size: Float[Tensor, "n"]) -> Poses | None:
+        """Poses of the refinement, or of the likeliest class of an ab initio job.
+
+        The stored rotation vector is that of the transposed rotation; shifts are in pixels of the alignment and have
+        the sign of RELION's origins.
+        """
+        if "alignments3D/pose" in self._fields:
+            vector, shift, size = self._alignment("alignments3D", pixel_size)
+        else:
+            best = self._best_class()
+            if best is None:
+                return None
+            vector, shift = (
+                torch.zeros(len(self), 3, dtype=torch.float64),
+                torch.zeros(len(self), 2, dtype=torch.float64),
+            )
+            size = pixel_size.clone()
+            for number, name in enumerate(self._class_groups()):
+                rows = best == number
+                for target, values in zip((vector, shift, size), self._alignment(name, pixel_size), strict=True):
+                    target[rows] = values[rows]
+        confidence = self._number(_CONFIDENCE) if _CONFIDENCE in self._fields else None
+        return Poses(rotation_vector_to_matrix(vector).mT.contiguous(), 0.0 - shift * size[:, None], confidence)
+
+    def half(self) -> Int[Tensor, "n"] | None:
+        """``alignments3D/split`` plus one; None where no split was ever made (all in one half)."""
+        if "alignments3D/split" not in self._fields:
+            return None
+        split = torch.from_numpy(self.data["alignments3D/split"].astype(np.int64))
+        if bool((split == split[0]).all()):
+            return None
+        if not bool((split <= 1).all()):
+            row = int(torch.nonzero(split > 1)[0])
+            raise InputError(f"{self.path}: row {row + 1}: alignments3D/split is {int(split[row])}; 0 or 1 is expected")
+        return split + 1
+
+    def classes(self) -> Int[Tensor, "n"] | None:
+        """Class from 1; cryoSPARC counts from 0."""
+        if "alignments3D/class" in self._fields:
+            return torch.from_numpy(self.data["alignments3D/class"].astype(np.int64)) + 1
+        best = self._best_class()
+        return None if best is None else best + 1
+
+    def updated(self, particles: Particles) -> CryosparcTable:
+        """Poses, halves, classes and CTF values of ``particles``; records that did not change keep every bit.
+
+        Where ``particles`` have no poses, the group ``alignments3D`` is left out.
+        """
+        pixel_size = self.pixel_size()
+        if pixel_size is None:
+            pixel_size = particles.optics.pixel_size
+        table = self._with_ctf(particles, pixel_size)
+        if particles.poses is None:
+            dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == _CONFIDENCE]
+            return replace(table, data=_without(table.data, dropped))
+        return table._with_poses(particles, particles.poses, pixel_size)
+
+    def moved(self, names: ImageNames, box: int, binning: float) -> CryosparcTable:
+        """Paths, shapes and pixel sizes of resampled images; shifts in pixels follow."""
+        fields: dict[str, np.ndarray] = {
+            "blob/path": np.array([names.files[i] for i in names.file], dtype=np.bytes_),
+            "blob/idx": names.index.astype(np.uint32),
+            "blob/shape": np.full((len(self), 2), box, np.uint32),
+        }
+        for name in self._fields:
+            if name == "blob/psize_A" or (name.startswith("alignments") and name.endswith("/psize_A")):
+                fields[name] = (self.data[name] * binning).astype(self.data[name].dtype)
+            elif name.startswith("alignments") and name.endswith("/shift"):
+                fields[name] = (self.data[name] / binning).astype(self.data[name].dtype)
+        return replace(self, data=_with_fields(self.data, fields))
+
+    def write(self, path: Path) -> None:
+        """Write the plain numpy layout."""
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, self.data, allow_pickle=False)
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        return self.data.dtype.names or ()
+
+    def _number(self, name: str) -> Tensor:
+        values = self.data[name].astype(np.float64)
+        bad = ~np.isfinite(values.reshape(len(self), -1)).all(axis=1)
+        if bad.any():
+            raise InputError(f"{self.path}: row {int(np.argmax(bad)) + 1}: field {name} is not a finite number")
+        return torch.from_numpy(values)
+
+    def _alignment(self, group: str, pixel_size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotation vector, shift in pixels, and the size of those pixels."""
+        shift = torch.zeros(len(self), 2, dtype=torch.float64)
+        if f"{group}/shift" in self._fields:
+            shift = self._number(f"{group}/shift")
+        size = pixel_size
+        if f"{group}/psize_A" in self._fields:
+            own = self._number(f"{group}/psize_A")
+            size = torch.where(own > 0, own, pixel_size)
+        return self._number(f"{group}/pose"), shift, size
+
+    def _class_groups(self) -> list[str]:
+        number = 0
+        groups = []
+        while f"alignments_class_{number}/pose" in self._fields:
+            groups.append(f"alignments_class_{number}")
+            number += 1
+        return groups
+
+    def _best_class(self) -> Tensor | None:
+        groups = [name for name in self._class_groups() if f"{name}/class_posterior" in self._fields]
+        if not groups:
+            return None
+        return torch.stack([self._number(f"{name}/class_posterior") for name in groups]).argmax(dim=0)
+
+    def _report_not_applied(self) -> None:
+        present = [name for name in _NOT_APPLIED if name in self._fields and self.data[name].any()]
+        if present:
+            logger.warning("%s: %s are kept but not applied to the images", self.path, ", ".join(present))
+
+    def _with_ctf(self, particles: Particles, pixel_size: Tensor) -> CryosparcTable:
+        old = self.optics(pixel_size)
+        fields: dict[str, np.ndarray] = {}
+        for field, name, _ in _CTF:
+            new, was = getattr(particles.optics, field).cpu(), getattr(old, field)
+            if not torch.equal(new, was):
+                values = new.numpy().astype(np.float32)
+                fields[name] = (
+                    np.where((new == was).numpy(), self.data[name], values) if name in self._fields else values
+                )
+        return replace(self, data=_with_fields(self.data, fields))
+
+    def _with_poses(self, particles: Particles, poses: Poses, pixel_size: Tensor) -> CryosparcTable:
+        count, old = len(self), self.poses(pixel_size)
+        rotations, shifts = poses.rotations.double().cpu(), poses.shifts.double().cpu()
+        fields: dict[str, np.ndarray] = {}
+        if "alignments3D/pose" not in self._fields:
+            for name, kind, value in _ALIGNMENT:
+                fields[f"alignments3D/{name}"] = np.full(count, value, dtype=kind)
+            fields["alignments3D/psize_A"] = pixel_size.numpy().astype(np.float32)
+            turned = moved = np.zeros(count, dtype=bool)
+        elif old is not None:
+            turned = (rotations == old.rotations).all(-1).all(-1).numpy()
+            moved = (shifts == old.shifts).all(-1).numpy()
+        grown = replace(self, data=_with_fields(self.data, fields))
+        if not turned.all():
+            vector = matrix_to_rotation_vector(rotations.mT).numpy().astype(np.float32)
+            if "alignments3D/pose" in self._fields:
+                vector = np.where(turned[:, None], self.data["alignments3D/pose"], vector)
+            fields["alignments3D/pose"] = vector
+        if not moved.all():
+            own = grown._number("alignments3D/psize_A") if "alignments3D/psize_A" in grown._fields else pixel_size
+            size = torch.where(own > 0, own, pixel_size)
+            pixels = (-shifts / size[:, None]).numpy().astype(np.float32)
+            if "alignments3D/shift" in self._fields:
+                pixels = np.where(moved[:, None], self.data["alignments3D/shift"], pixels)
+            fields["alignments3D/shift"] = pixels
+        if particles.half is not None:
+            fields["alignments3D/split"] = (particles.half.cpu().numpy().clip(1, 2) - 1).astype(np.uint32)
+        if particles.classes is not None:
+            fields["alignments3D/class"] = (particles.classes.cpu().numpy().clip(1) - 1).astype(np.uint32)
+        data = grown.data
+        if poses.confidence is not None:
+            fields[_CONFIDENCE] = poses.confidence.cpu().numpy().astype(np.float32)
+        elif _CONFIDENCE in self._fields:
+            data = _without(data, [_CONFIDENCE])
+        return replace(self, data=_with_fields(data, fields))
+
+
+def _load(path: Path) -> np.ndarray:
+    with existing_file(path).open("rb") as stream:
+        magic = stream.read(6)
+    if magic == _COMPRESSED:
+        raise InputError(
+            f"{path}: is in cryoSPARC's compressed layout; with cryosparc-tools rewrite it as "
+            "Dataset.load(file).save(other, format=1)"
+        )
+    if magic != _NUMPY:
+        raise InputError(f"{path}: not a cryoSPARC .cs file (a numpy table is expected)")
+    try:
+        data: Any = np.load(path, allow_pickle=False, max_header_size=2**26)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: a damaged or truncated .cs file: {reason}") from error
+    if data.dtype.names is None or data.ndim != 1:
+        raise InputError(f"{path}: a numpy file without named fields; not a cryoSPARC particle table")
+    return data
+
+
+def _join(data: np.ndarray, extra: np.ndarray) -> np.ndarray | None:
+    """``data`` with the fields it lacks, matched by uid; None where some particle is not in ``extra``."""
+    if "uid" not in (data.dtype.names or ()) or "uid" not in (extra.dtype.names or ()) or len(extra) == 0:
+        return None
+    order = np.argsort(extra["uid"])
+    places = order[np.searchsorted(extra["uid"], data["uid"], sorter=order).clip(max=len(extra) - 1)]
+    if not np.array_equal(extra["uid"][places], data["uid"]):
+        return None
+    known = set(data.dtype.names or ())
+    return _with_fields(data, {name: extra[name][places] for name in extra.dtype.names or () if name not in known})
+
+
+def _with_fields(data: np.ndarray, fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A copy with fields exchanged in place or added at the end."""
+    if not fields:
+        return data
+    columns = {name: data[name] for name in data.dtype.names or ()} | dict(fields)
+    grown = np.empty(len(data), dtype=[(name, values.dtype, values.shape[1:]) for name, values in columns.items()])
+    for name, values in columns.items():
+        grown[name] = values
+    return grown
+
+
+def _without(data: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    kept = {name: data[name] for name in data.dtype.names or () if name not in set(names)}
+    result = np.empty(len(data), dtype=[(name, values.dtype, values.shape[1:]) for name, values in kept.items()])
+    for name, values in kept.items():
+        result[name] = values
+    return result
+
+
+def _unique_ids(names: ImageNames) -> np.ndarray:
+    digests = [
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names.relion()
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def _text(name: bytes) -> str:
+    return bytes(name).decode("utf-8", "surrogateescape")

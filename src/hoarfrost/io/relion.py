@@ -1,0 +1,444 @@
+"""RELION particle tables: what their columns mean, from version 2 to 5, and how poses go back into them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.errors import InputError
+from hoarfrost.geometry.rotations import euler_to_matrix, matrix_to_euler
+from hoarfrost.io.star import StarBlock, Tokens, decode, number_tokens, read_star, text_tokens, unquoted, write_star
+from hoarfrost.io.table import ImageNames, check_optics, without_ctf
+from hoarfrost.types import Optics, Particles, Poses
+
+logger = logging.getLogger("hoarfrost")
+
+_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
+_PIXEL_ORIGINS = ("rlnOriginX", "rlnOriginY")
+_CONFIDENCE = "rlnMaxValueProbDistribution"
+# Columns that a particle has for itself: field of Optics, label, value in the file for one inside.
+_PER_PARTICLE = (
+    ("defocus_u", "rlnDefocusU", 1.0),
+    ("defocus_v", "rlnDefocusV", 1.0),
+    ("defocus_angle", "rlnDefocusAngle", 180 / math.pi),
+    ("phase_shift", "rlnPhaseShift", 180 / math.pi),
+    ("b_factor", "rlnCtfBfactor", 1.0),
+    ("scale", "rlnCtfScalefactor", 1.0),
+)
+
+
+@dataclass(frozen=True)
+class RelionTable:
+    """A STAR file of particles: all its blocks, and which of them are the particles and the optics groups."""
+
+    path: Path
+    blocks: tuple[StarBlock, ...]
+    particles: StarBlock
+    group_rows: np.ndarray | None  # for each particle its row of the optics block
+
+    @classmethod
+    def read(cls, path: Path) -> RelionTable:
+        """Read a STAR file and find its particles.
+
+        Raises
+        ------
+        InputError
+            No table with image names, no rows, subtomograms, or an optics group that is not in the optics table.
+        """
+        blocks = tuple(read_star(path))
+        particles = next((b for b in blocks if "rlnImageName" in b and b.name != "optics"), None)
+        if particles is None:
+            held = ", ".join(f"data_{block.name}" for block in blocks)
+            raise InputError(f"{path}: no particle table (a loop_ with column rlnImageName); it holds {held}")
+        if len(particles) == 0:
+            raise InputError(f"{path}: data_{particles.name} holds no particles")
+        optics = next((b for b in blocks if b.name == "optics" and len(b)), None)
+        table = cls(path, blocks, particles, None if optics is None else _group_rows(particles, optics))
+        table._refuse_other_data()
+        return table
+
+    @classmethod
+    def from_particles(cls, particles: Particles, names: ImageNames, path: Path) -> RelionTable:
+        """A new RELION 3.1 table with an optics block, holding everything that ``particles`` know."""
+        blocks = _new_blocks(particles, names)
+        table = cls(path, blocks, blocks[-1], _group_rows(blocks[-1], blocks[0]))
+        return table.updated(particles)
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    def __getitem__(self, rows: Int[Tensor, "b"]) -> RelionTable:
+        index = rows.numpy()
+        groups = None if self.group_rows is None else self.group_rows[index]
+        return replace(self._with_particles(self.particles[index]), group_rows=groups)
+
+    @property
+    def names(self) -> ImageNames:
+        """Files and places from ``rlnImageName``."""
+        return _parse_names(self.particles)
+
+    def box(self) -> int | None:
+        """``rlnImageSize``; None where it is not stated."""
+        sizes = self._lookup("rlnImageSize")
+        if sizes is None:
+            return None
+        if sizes.min() != sizes.max():
+            raise InputError(
+                f"{self.path}: images of {int(sizes.min())} and {int(sizes.max())} pixels (rlnImageSize); "
+                "bring all optics groups to one box first"
+            )
+        return int(sizes[0])
+
+    def pixel_size(self) -> Float[Tensor, "n"] | None:
+        """``rlnImagePixelSize``, else ``rlnPixelSize``, else detector pixel over magnification; Å."""
+        for label in ("rlnImagePixelSize", "rlnPixelSize"):
+            values = self._lookup(label)
+            if values is not None:
+                return torch.from_numpy(values)
+        detector, magnification = self._lookup("rlnDetectorPixelSize"), self._lookup("rlnMagnification")
+        if detector is None:
+            return None
+        if magnification is None:
+            logger.warning("%s: no rlnMagnification; rlnDetectorPixelSize is taken as the pixel size in Å", self.path)
+            return torch.from_numpy(detector)
+        if magnification.min() <= 0:
+            row = int(np.argmax(magnification <= 0))
+            raise InputError(f"{self.path}: row {row + 1}: rlnMagnification {magnification[row]:g} must be positive")
+        return torch.from_numpy(detector * 1e4 / magnification)
+
+    def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
+        """Optics of every particle; the optics table is asked first, then the particles.
+
+        A table with neither voltage nor Cs nor defocus is one without CTF; one that has only part of them is refused.
+        """
+        kernel = {label: self._lookup(label) for label in ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")}
+        if all(values is None for values in kernel.values()):
+            logger.warning("%s: no voltage, Cs or defocus columns: the images are taken as free of a CTF", self.path)
+            return without_ctf(pixel_size)
+        for label, values in kernel.items():
+            if values is None:
+                raise InputError(
+                    f"{self.path}: column {label} is missing (neither with the particles nor in an optics table), "
+                    "while other CTF columns are there; add it"
+                )
+        u = self._number("rlnDefocusU", 0.0)
+        v = self._number("rlnDefocusV", u)
+        if self._lookup("rlnDefocusAngle") is None and not torch.equal(u, v):
+            raise InputError(f"{self.path}: column rlnDefocusAngle is missing, while rlnDefocusU and V differ; add it")
+        if self._lookup("rlnAmplitudeContrast") is None:
+            logger.warning("%s: no rlnAmplitudeContrast; 0 is taken, as RELION does", self.path)
+        tilt = torch.stack([self._number("rlnBeamTiltX", 0.0), self._number("rlnBeamTiltY", 0.0)], dim=-1)
+        magnification = [self._number(f"rlnMagMat{i}{j}", float(i == j)) for i in (0, 1) for j in (0, 1)]
+        optics = Optics(
+            pixel_size=pixel_size,
+            voltage=self._number("rlnVoltage", 0.0),
+            spherical_aberration=self._number("rlnSphericalAberration", 0.0),
+            amplitude_contrast=self._number("rlnAmplitudeContrast", 0.0),
+            defocus_u=u,
+            defocus_v=v,
+            defocus_angle=self._number("rlnDefocusAngle", 0.0).deg2rad(),
+            phase_shift=self._number("rlnPhaseShift", 0.0).deg2rad(),
+            b_factor=self._number("rlnCtfBfactor", 0.0),
+            scale=self._number("rlnCtfScalefactor", 1.0),
+            beam_tilt=tilt,
+            odd_zernike=self._vectors("rlnOddZernike"),
+            even_zernike=self._vectors("rlnEvenZernike"),
+            magnification=torch.stack(magnification, dim=-1).reshape(-1, 2, 2),
+            premultiplied=self._number("rlnCtfDataAreCtfPremultiplied", 0.0) != 0,
+            group=self._groups(pixel_size),
+        )
+        return check_optics(optics, str(self.path))
+
+    def poses(self, pixel_size: Float[Tensor, "n"]) -> Poses | None:
+        """Poses where all three angles are there; RELION's origin is minus the shift."""
+        if not all(label in self.particles for label in _ANGLES):
+            return None
+        degrees = torch.stack([self._particle_number(label) for label in _ANGLES], dim=-1)
+        if all(label in self.particles for label in _ORIGINS):
+            origins = torch.stack([self._particle_number(label) for label in _ORIGINS], dim=-1)
+        elif all(label in self.particles for label in _PIXEL_ORIGINS):
+            pixels = torch.stack([self._particle_number(label) for label in _PIXEL_ORIGINS], dim=-1)
+            origins = pixels * pixel_size[:, None]
+        else:
+            origins = torch.zeros(len(self), 2, dtype=torch.float64)
+        confidence = self._particle_number(_CONFIDENCE) if _CONFIDENCE in self.particles else None
+        return Poses(euler_to_matrix(degrees.deg2rad()), 0.0 - origins, confidence)
+
+    def half(self) -> Int[Tensor, "n"] | None:
+        """``rlnRandomSubset``."""
+        half = self._integers("rlnRandomSubset")
+        if half is not None and not bool(((half >= 0) & (half <= 2)).all()):
+            row = int(torch.nonzero((half < 0) | (half > 2))[0])
+            raise InputError(f"{self.path}: row {row + 1}: rlnRandomSubset is {int(half[row])}; 1 or 2 is expected")
+        return half
+
+    def classes(self) -> Int[Tensor, "n"] | None:
+        """``rlnClassNumber``."""
+        return self._integers("rlnClassNumber")
+
+    def updated(self, particles: Particles) -> RelionTable:
+        """Poses, halves, classes, confidence and per-particle CTF columns of ``particles``; all else as it stands.
+
+        A value that is the one the column already gives keeps its text. Columns of what ``particles`` do not have
+        (poses, halves, classes, confidence) are left out.
+        """
+        pixel_size = self.pixel_size()
+        if pixel_size is None:
+            pixel_size = particles.optics.pixel_size
+        block = _with_poses(self, particles, pixel_size)
+        block = _with_integers(block, "rlnRandomSubset", particles.half, self.half())
+        block = _with_integers(block, "rlnClassNumber", particles.classes, self.classes())
+        old = self.optics(pixel_size)
+        for field, label, unit in _PER_PARTICLE:
+            new, was = getattr(particles.optics, field), getattr(old, field)
+            if not torch.equal(new, was):
+                block = _merged(block, label, number_tokens((new * unit).numpy()), (new == was).numpy())
+        return self._with_particles(block)
+
+    def moved(self, names: ImageNames, box: int, binning: float) -> RelionTable:
+        """Image names, sizes and pixel sizes of resampled images; origins in pixels follow."""
+        scales = {"rlnImagePixelSize": binning, "rlnDetectorPixelSize": binning}
+        if self._lookup("rlnImagePixelSize") is None:
+            # Beside an optics table rlnPixelSize is the micrograph's; alone it is the image's.
+            scales["rlnPixelSize"] = binning
+        scales |= dict.fromkeys(_PIXEL_ORIGINS, 1 / binning)
+        blocks = []
+        for block in self.blocks:
+            if block is self.particles or block.name == "optics":
+                for label in scales.keys() & block.columns.keys():
+                    block = block.with_columns(**{label: number_tokens(block.numbers(label) * scales[label])})
+                if "rlnImageSize" in block:
+                    block = block.with_columns(rlnImageSize=number_tokens(np.full(len(block), box)))
+            blocks.append(block)
+        place = next(i for i, block in enumerate(self.blocks) if block is self.particles)
+        blocks[place] = blocks[place].with_columns(rlnImageName=text_tokens(names.relion()))
+        return replace(self, blocks=tuple(blocks), particles=blocks[place])
+
+    def write(self, path: Path) -> None:
+        """Write all blocks."""
+        write_star(path, self.blocks)
+
+    def _with_particles(self, block: StarBlock) -> RelionTable:
+        blocks = tuple(block if old is self.particles else old for old in self.blocks)
+        return replace(self, blocks=blocks, particles=block)
+
+    def _optics_block(self) -> StarBlock | None:
+        if self.group_rows is None:
+            return None
+        return next(block for block in self.blocks if block.name == "optics")
+
+    def _lookup(self, label: str) -> np.ndarray | None:
+        optics = self._optics_block()
+        if optics is not None and label in optics and self.group_rows is not None:
+            return optics.numbers(label)[self.group_rows]
+        return self.particles.numbers(label) if label in self.particles else None
+
+    def _number(self, label: str, default: float | Tensor) -> Tensor:
+        values = self._lookup(label)
+        if values is not None:
+            return torch.from_numpy(values)
+        if isinstance(default, Tensor):
+            return default
+        return torch.full((len(self),), default, dtype=torch.float64)
+
+    def _particle_number(self, label: str) -> Tensor:
+        return torch.from_numpy(self.particles.numbers(label))
+
+    def _integers(self, label: str) -> Tensor | None:
+        if label not in self.particles:
+            return None
+        values = self.particles.numbers(label)
+        if (values != np.round(values)).any():
+            row = int(np.argmax(values != np.round(values)))
+            raise InputError(f"{self.path}: row {row + 1}: {label} is {values[row]:g}; a whole number is expected")
+        return torch.from_numpy(values.astype(np.int64))
+
+    def _vectors(self, label: str) -> Tensor:
+        """Zernike coefficients written as ``[a,b,...]``; groups with fewer are filled with zeros."""
+        optics = self._optics_block()
+        if optics is None or label not in optics or self.group_rows is None:
+            return torch.zeros(len(self), 0, dtype=torch.float64)
+        rows = [_parse_vector(text, f"{optics.origin}: column {label}") for text in optics.text(label)]
+        table = np.zeros((len(rows), max(map(len, rows))))
+        for row, values in zip(table, rows, strict=True):
+            row[: len(values)] = values
+        return torch.from_numpy(table[self.group_rows])
+
+    def _groups(self, pixel_size: Tensor) -> Tensor:
+        if self.group_rows is not None:
+            return torch.from_numpy(self.group_rows)
+        keys = [pixel_size.numpy()]
+        for label in ("rlnOpticsGroup", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"):
+            if label in self.particles:
+                keys.append(self.particles.numbers(label))
+        return torch.from_numpy(np.unique(np.stack(keys, axis=-1), axis=0, return_inverse=True)[1].reshape(-1))
+
+    def _refuse_other_data(self) -> None:
+        dimensions = self._lookup("rlnImageDimensionality")
+        no_number = b"@" not in self.particles.columns["rlnImageName"][0]
+        if (dimensions is not None and (dimensions != 2).any()) or (no_number and "rlnTomoName" in self.particles):
+            raise InputError(
+                f"{self.path}: holds subtomograms or tilt-series particles; images of single particles are expected"
+            )
+        flipped = self._lookup("rlnCtfDataArePhaseFlipped")
+        if flipped is not None and (flipped != 0).any():
+            raise InputError(
+                f"{self.path}: the images are phase-flipped (rlnCtfDataArePhaseFlipped), which is not supported; "
+                "extract them without phase flipping"
+            )
+
+
+def _group_rows(particles: StarBlock, optics: StarBlock) -> np.ndarray:
+    """Row of the optics table of each particle; a table of one group serves particles that name none."""
+    if "rlnOpticsGroup" not in particles:
+        if len(optics) > 1:
+            raise InputError(f"{particles.origin}: column rlnOpticsGroup is missing, with {len(optics)} optics groups")
+        return np.zeros(len(particles), dtype=np.int64)
+    if "rlnOpticsGroup" not in optics:
+        raise InputError(f"{optics.origin}: column rlnOpticsGroup is missing")
+    known, wanted = optics.numbers("rlnOpticsGroup"), particles.numbers("rlnOpticsGroup")
+    if len(np.unique(known)) != len(known):
+        raise InputError(f"{optics.origin}: an rlnOpticsGroup number occurs twice")
+    unknown = ~np.isin(wanted, known)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise InputError(
+            f"{particles.origin}: row {row + 1}: optics group {wanted[row]:g} is not in data_optics, which has "
+            + ", ".join(f"{group:g}" for group in known)
+        )
+    order = np.argsort(known)
+    return order[np.searchsorted(known[order], wanted)]
+
+
+def _parse_names(block: StarBlock) -> ImageNames:
+    files: dict[str, int] = {}
+    file = np.empty(len(block), dtype=np.int64)
+    index = np.full(len(block), -1, dtype=np.int64)
+    for row, token in enumerate(block.columns["rlnImageName"].tolist()):
+        number, at, name = unquoted(decode(token)).rpartition("@")
+        if at:
+            try:
+                index[row] = int(number) - 1
+            except ValueError:
+                raise InputError(
+                    f"{block.origin}: row {row + 1}, column rlnImageName: {decode(token)!r} is not 'number@stack'"
+                ) from None
+            if index[row] < 0:
+                raise InputError(f"{block.origin}: row {row + 1}: image {number} of {name}: images count from 1")
+        file[row] = files.setdefault(name, len(files))
+    return ImageNames(tuple(files), file, index)
+
+
+def _parse_vector(text: str, where: str) -> list[float]:
+    try:
+        return [float(part) for part in text.strip("[]").split(",") if part]
+    except ValueError:
+        raise InputError(f"{where}: {text!r} is not a list of numbers like [0.1,0.2]") from None
+
+
+def _merged(block: StarBlock, label: str, tokens: Tokens, keep: np.ndarray) -> StarBlock:
+    """A column with new text except where ``keep`` says that the old text still holds."""
+    if keep.all():
+        return block
+    if label in block:
+        tokens = np.where(keep, block.columns[label], tokens)
+    return block.with_columns(**{label: tokens})
+
+
+def _with_poses(table: RelionTable, particles: Particles, pixel_size: Tensor) -> StarBlock:
+    block, new, old = table.particles, particles.poses, table.poses(pixel_size)
+    if new is None:
+        return block if old is None else block.without((*_ANGLES, *_ORIGINS, *_PIXEL_ORIGINS, _CONFIDENCE))
+    rotations, shifts = new.rotations.double().cpu(), new.shifts.double().cpu()
+    turned = np.zeros(len(table), dtype=bool)
+    moved = turned
+    if old is not None:
+        turned = (rotations == old.rotations).all(-1).all(-1).numpy()
+        moved = (shifts == old.shifts).all(-1).numpy()
+    degrees = matrix_to_euler(rotations).rad2deg().numpy()
+    for label, column in zip(_ANGLES, degrees.T, strict=True):
+        block = _merged(block, label, number_tokens(column), turned)
+    labels = [pair for pair in (_ORIGINS, _PIXEL_ORIGINS) if all(label in block for label in pair)]
+    for pair in labels or [_ORIGINS if table.group_rows is not None else _PIXEL_ORIGINS]:
+        origins = 0.0 - shifts if pair is _ORIGINS else (0.0 - shifts) / pixel_size[:, None]
+        for label, column in zip(pair, origins.numpy().T, strict=True):
+            block = _merged(block, label, number_tokens(column), moved)
+    if new.confidence is None:
+        return block.without([_CONFIDENCE])
+    confidence = new.confidence.double().cpu().numpy()
+    same = np.zeros(len(table), dtype=bool)
+    if old is not None and old.confidence is not None:
+        same = confidence == old.confidence.numpy()
+    return _merged(block, _CONFIDENCE, number_tokens(confidence), same)
+
+
+def _with_integers(block: StarBlock, label: str, new: Tensor | None, old: Tensor | None) -> StarBlock:
+    if new is None:
+        return block.without([label])
+    values = new.cpu().numpy()
+    same = np.zeros(len(block), dtype=bool) if old is None else values == old.numpy()
+    return _merged(block, label, number_tokens(values), same)
+
+
+def _new_blocks(particles: Particles, names: ImageNames) -> tuple[StarBlock, StarBlock]:
+    """An optics block with one row for each distinct set of group-wise optics, and the particles that refer to it."""
+    optics = particles.optics
+    count = len(optics)
+    wide = [optics.beam_tilt, optics.magnification.reshape(count, 4), optics.odd_zernike, optics.even_zernike]
+    narrow = [optics.group, optics.pixel_size, optics.voltage, optics.spherical_aberration]
+    narrow += [optics.amplitude_contrast, optics.premultiplied]
+    keys = torch.cat([*(column[:, None].double() for column in narrow), *wide], dim=1).numpy()
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    chosen = optics[torch.from_numpy(first)]
+    version = (b"# version 30001",)
+    optics_columns = _optics_columns(chosen, particles.images.box)
+    columns = {
+        "rlnImageName": text_tokens(names.relion()),
+        "rlnOpticsGroup": number_tokens(group.reshape(-1) + 1),
+        "rlnDefocusU": number_tokens(optics.defocus_u.numpy()),
+        "rlnDefocusV": number_tokens(optics.defocus_v.numpy()),
+        "rlnDefocusAngle": number_tokens(optics.defocus_angle.rad2deg().numpy()),
+        "rlnPhaseShift": number_tokens(optics.phase_shift.rad2deg().numpy()),
+        "rlnCtfBfactor": number_tokens(optics.b_factor.numpy()),
+        "rlnCtfScalefactor": number_tokens(optics.scale.numpy()),
+    }
+    return StarBlock("optics", optics_columns, comments=version), StarBlock("particles", columns, comments=version)
+
+
+def _optics_columns(groups: Optics, box: int) -> dict[str, Tokens]:
+    count = len(groups)
+    columns = {
+        "rlnOpticsGroupName": text_tokens(f"opticsGroup{i + 1}" for i in range(count)),
+        "rlnOpticsGroup": number_tokens(np.arange(1, count + 1)),
+        "rlnVoltage": number_tokens(groups.voltage.numpy()),
+        "rlnSphericalAberration": number_tokens(groups.spherical_aberration.numpy()),
+        "rlnAmplitudeContrast": number_tokens(groups.amplitude_contrast.numpy()),
+        "rlnImagePixelSize": number_tokens(groups.pixel_size.numpy()),
+        "rlnImageSize": number_tokens(np.full(count, box)),
+        "rlnImageDimensionality": number_tokens(np.full(count, 2)),
+    }
+    if groups.premultiplied.any():
+        columns["rlnCtfDataAreCtfPremultiplied"] = number_tokens(groups.premultiplied.long().numpy())
+    if groups.beam_tilt.any():
+        columns["rlnBeamTiltX"] = number_tokens(groups.beam_tilt[:, 0].numpy())
+        columns["rlnBeamTiltY"] = number_tokens(groups.beam_tilt[:, 1].numpy())
+    for label, values in (("rlnOddZernike", groups.odd_zernike), ("rlnEvenZernike", groups.even_zernike)):
+        if values.any():
+            columns[label] = text_tokens(_vector_text(row) for row in values.tolist())
+    if not torch.equal(groups.magnification, torch.eye(2, dtype=torch.float64).expand(count, 2, 2)):
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            columns[f"rlnMagMat{i}{j}"] = number_tokens(groups.magnification[:, i, j].numpy())
+    return columns
+
+
+def _vector_text(values: Sequence[float]) -> str:
+    return "[" + ",".join(repr(value) for value in values) + "]"

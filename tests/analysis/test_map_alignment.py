@@ -1,0 +1,93 @@
+"""Maps laid over each other: the turn, the move and the hand of an analytic phantom are found again."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hoarfrost.analysis.alignment import GlobalAlignment
+from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.analysis.map_alignment import align_maps
+from hoarfrost.errors import InputError
+from hoarfrost.geometry.rotations import geodesic_distance, random_rotations, rotation_vector_to_matrix
+from hoarfrost.types import Volume
+from phantoms import GaussianPhantom
+
+VOXEL = 3.0
+
+
+def pair_of_maps(
+    box: int, mirrored: bool, noise: float, generator: torch.Generator
+) -> tuple[Volume, Volume, Tensor, Tensor]:
+    """A noisy moving map, a clean target, and the rotation and shift between them."""
+    target = GaussianPhantom.random(60, 0.25 * box * VOXEL, generator, sigma=2.0 * VOXEL)
+    rotation = random_rotations(1, generator)[0]
+    shift = 0.1 * box * VOXEL * (torch.rand(3, generator=generator, dtype=torch.float64) - 0.5)
+    centres = (target.centres - shift) @ rotation
+    if mirrored:
+        centres = centres * torch.tensor([1.0, 1.0, -1.0])
+    moving = GaussianPhantom(centres, target.sigmas, target.masses).volume(box, VOXEL)
+    noisy = moving.data + noise * moving.data.std() * torch.randn(box, box, box, generator=generator)
+    return Volume(noisy, VOXEL), target.volume(box, VOXEL), rotation, shift
+
+
+@pytest.mark.parametrize(
+    ("box", "mirrored", "noise"), [(48, False, 0.0), (48, True, 1.0), (49, True, 0.0), (64, False, 2.0)]
+)
+def test_alignment_is_found(box: int, mirrored: bool, noise: float, generator: torch.Generator) -> None:
+    moving, target, rotation, shift = pair_of_maps(box, mirrored, noise, generator)
+    found = align_maps(moving, target)
+    assert found.mirrored == mirrored
+    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.2
+    assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
+    if noise == 0:
+        assert found.correlation > 0.999
+        correlation = fourier_shell_correlation(found.apply(moving, target), target)
+        assert correlation[1 : box // 4].min() > 0.99
+
+
+@pytest.mark.slow
+def test_twenty_pairs_are_all_found(generator: torch.Generator) -> None:
+    for pair in range(20):
+        moving, target, rotation, shift = pair_of_maps(48, pair % 2 == 1, 1.5, generator)
+        found = align_maps(moving, target)
+        assert found.mirrored == (pair % 2 == 1)
+        assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.4
+        assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
+
+
+def test_other_hand_is_left_alone_when_told_so(generator: torch.Generator) -> None:
+    moving, target, _, _ = pair_of_maps(48, True, 0.0, generator)
+    found = align_maps(moving, target, hands=False)
+    assert not found.mirrored
+    assert found.correlation < 0.98
+
+
+def test_a_start_from_poses_is_polished(generator: torch.Generator) -> None:
+    moving, target, rotation, shift = pair_of_maps(48, True, 0.5, generator)
+    nudge = rotation_vector_to_matrix(torch.tensor([0.03, -0.04, 0.05], dtype=torch.float64))
+    found = align_maps(moving, target, start=GlobalAlignment(nudge @ rotation, True, 1.0))
+    assert found.mirrored
+    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.2
+    assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
+
+
+def test_grids_may_differ(generator: torch.Generator) -> None:
+    phantom = GaussianPhantom.random(60, 36.0, generator, sigma=6.0)
+    rotation = random_rotations(1, generator)[0]
+    turned = GaussianPhantom(phantom.centres @ rotation, phantom.sigmas, phantom.masses)
+    target = phantom.volume(48, 3.0)
+    found = align_maps(turned.volume(80, 2.0), target)
+    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.2
+    laid_over = found.apply(turned.volume(80, 2.0), target)
+    assert laid_over.data.shape == target.data.shape
+    assert fourier_shell_correlation(laid_over, target)[1:12].min() > 0.99
+
+
+def test_what_cannot_be_aligned_is_refused(generator: torch.Generator) -> None:
+    moving, target, _, _ = pair_of_maps(32, False, 0.0, generator)
+    with pytest.raises(InputError, match="a constant map cannot be aligned"):
+        align_maps(Volume(torch.zeros(32, 32, 32), VOXEL), target)
+    with pytest.raises(InputError, match="the mask has shape"):
+        align_maps(moving, target, mask=torch.ones(8, 8, 8))
