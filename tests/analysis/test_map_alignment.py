@@ -32,28 +32,46 @@ def pair_of_maps(
     return Volume(noisy, VOXEL), target.volume(box, VOXEL), rotation, shift
 
 
-@pytest.mark.parametrize(
-    ("box", "mirrored", "noise"), [(48, False, 0.0), (48, True, 1.0), (49, True, 0.0), (64, False, 2.0)]
-)
-def test_alignment_is_found(box: int, mirrored: bool, noise: float, generator: torch.Generator) -> None:
-    moving, target, rotation, shift = pair_of_maps(box, mirrored, noise, generator)
+@pytest.mark.parametrize(("box", "mirrored"), [(48, False), (49, True)])
+def test_alignment_is_found(box: int, mirrored: bool, generator: torch.Generator) -> None:
+    moving, target, rotation, shift = pair_of_maps(box, mirrored, 0.0, generator)
     found = align_maps(moving, target)
     assert found.mirrored == mirrored
-    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.2
-    assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
-    if noise == 0:
-        assert found.correlation > 0.999
-        correlation = fourier_shell_correlation(found.apply(moving, target), target)
-        assert correlation[1 : box // 4].min() > 0.99
+    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.05
+    assert torch.linalg.vector_norm(found.shift - shift) < 0.01 * VOXEL
+    assert found.correlation > 0.999
+    correlation = fourier_shell_correlation(found.apply(moving, target), target)
+    assert correlation[1 : box // 4].min() > 0.99
+
+
+@pytest.mark.parametrize(("mirrored", "noise"), [(False, 0.5), (True, 2.0)])
+def test_noise_costs_no_more_than_it_must(mirrored: bool, noise: float, generator: torch.Generator) -> None:
+    """Errors against the Cramer-Rao bound of rotation and shift for this noise."""
+    moving, target, rotation, shift = pair_of_maps(48, mirrored, noise, generator)
+    found = align_maps(moving, target)
+    assert found.mirrored == mirrored
+    angle, distance = least_errors(target, noise * float(target.data.std()))
+    assert geodesic_distance(found.rotation, rotation) < 2.5 * angle
+    assert torch.linalg.vector_norm(found.shift - shift) < 2.5 * distance
+
+
+def least_errors(volume: Volume, noise: float) -> tuple[float, float]:
+    """Root-mean-square rotation (radians) and shift (Å) errors that white noise allows an unbiased estimate."""
+    gradients = torch.stack(torch.gradient(volume.data.double(), spacing=volume.voxel_size)[::-1]).flatten(1)
+    axis = (torch.arange(volume.box) - volume.box // 2).double() * volume.voxel_size
+    positions = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")[::-1]).flatten(1)
+    columns = torch.cat([torch.linalg.cross(positions, gradients, dim=0), gradients])
+    covariance = noise**2 * torch.linalg.inv(columns @ columns.T)
+    return float(covariance[:3, :3].trace().sqrt()), float(covariance[3:, 3:].trace().sqrt())
 
 
 @pytest.mark.slow
 def test_twenty_pairs_are_all_found(generator: torch.Generator) -> None:
     for pair in range(20):
-        moving, target, rotation, shift = pair_of_maps(48, pair % 2 == 1, 1.5, generator)
+        moving, target, rotation, shift = pair_of_maps(48, pair % 2 == 1, 1.0, generator)
         found = align_maps(moving, target)
         assert found.mirrored == (pair % 2 == 1)
-        assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.4
+        assert math.degrees(geodesic_distance(found.rotation, rotation)) < 1.0
         assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
 
 
@@ -65,12 +83,12 @@ def test_other_hand_is_left_alone_when_told_so(generator: torch.Generator) -> No
 
 
 def test_a_start_from_poses_is_polished(generator: torch.Generator) -> None:
-    moving, target, rotation, shift = pair_of_maps(48, True, 0.5, generator)
+    moving, target, rotation, shift = pair_of_maps(48, True, 0.0, generator)
     nudge = rotation_vector_to_matrix(torch.tensor([0.03, -0.04, 0.05], dtype=torch.float64))
     found = align_maps(moving, target, start=GlobalAlignment(nudge @ rotation, True, 1.0))
     assert found.mirrored
-    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.2
-    assert torch.linalg.vector_norm(found.shift - shift) < 0.1 * VOXEL
+    assert math.degrees(geodesic_distance(found.rotation, rotation)) < 0.05
+    assert torch.linalg.vector_norm(found.shift - shift) < 0.01 * VOXEL
 
 
 def test_grids_may_differ(generator: torch.Generator) -> None:

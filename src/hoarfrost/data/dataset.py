@@ -106,9 +106,7 @@ class BandStack:
                 file.seek(int(index[0]) * len(self.band) * vectors.element_size())
                 file.write(vectors.to(torch.complex64).numpy().tobytes())
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot store the transformed images ({error.strerror})"
-            ) from error
+            raise InputError(f"{self.path}: cannot store the transformed images ({error.strerror})") from error
 
     def allocate(self) -> None:
         """Create the file in its full size; a disk without room shows here and not halfway."""
@@ -158,9 +156,7 @@ def whitened_images(
     )
 
 
-def whitened_transfer(
-    optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]
-) -> Float[Tensor, "n m"]:
+def whitened_transfer(optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]) -> Float[Tensor, "n m"]:
     """Transfer functions of whitened images, ``C / sigma`` (``C^2 / sigma`` where images come multiplied by C)."""
     ctf = contrast_transfer_function(optics, band.frequency)
     if optics.premultiplied.any():
@@ -168,9 +164,7 @@ def whitened_transfer(
     return ctf * inverse_deviation(optics, band, noise)
 
 
-def inverse_deviation(
-    optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]
-) -> Float[Tensor, "n m"]:
+def inverse_deviation(optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]) -> Float[Tensor, "n m"]:
     """``1 / sigma`` of every coefficient, by the noise spectrum of each particle's optics group."""
     return band.at_shells(noise.float().clamp(min=1e-12).rsqrt())[optics.group]
 

@@ -80,7 +80,7 @@ class CryosparcTable:
                 logger.info("%s: more columns from %s", path, other)
                 data = matched
         table = cls(path, data)
-        table._report_not_applied()
+        table._report()
         return table
 
     @classmethod
@@ -125,13 +125,12 @@ class CryosparcTable:
     def __getitem__(self, rows: Int[Tensor, "b"]) -> CryosparcTable:
         return replace(self, data=self.data[rows.numpy()])
 
-    @property
-    def names(self) -> ImageNames:
+    def image_names(self) -> ImageNames:
         """Files and places from ``blob/path`` and ``blob/idx``."""
         for field in ("blob/path", "blob/idx"):
             if field not in self._fields:
                 raise InputError(
-                    f"{self.path}: field {field} is missing; name the passthrough file of the job, or put it next to this"
+                    f"{self.path}: field {field} is missing; name the passthrough file, or put it next to this"
                 )
         unique, file = np.unique(self.data["blob/path"], return_inverse=True)
         files = tuple(_text(name).lstrip(">") for name in unique)
@@ -155,7 +154,6 @@ class CryosparcTable:
     def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
         """Optics of every particle. A table without any CTF field is one without CTF."""
         if not any(name in self._fields for _, name, _ in _CTF):
-            logger.warning("%s: no ctf fields: the images are taken as free of a CTF", self.path)
             return without_ctf(pixel_size)
         columns: dict[str, Tensor] = {}
         for field, name, default in _CTF:
@@ -251,7 +249,7 @@ class CryosparcTable:
         return self.data.dtype.names or ()
 
     def _number(self, name: str) -> Tensor:
-        values = self.data[name].astype(np.float64)
+        values = _decimal(self.data[name])
         bad = ~np.isfinite(values.reshape(len(self), -1)).all(axis=1)
         if bad.any():
             raise InputError(f"{self.path}: row {int(np.argmax(bad)) + 1}: field {name} is not a finite number")
@@ -282,7 +280,9 @@ class CryosparcTable:
             return None
         return torch.stack([self._number(f"{name}/class_posterior") for name in groups]).argmax(dim=0)
 
-    def _report_not_applied(self) -> None:
+    def _report(self) -> None:
+        if not any(name in self._fields for _, name, _ in _CTF):
+            logger.warning("%s: no ctf fields: the images are taken as free of a CTF", self.path)
         present = [name for name in _NOT_APPLIED if name in self._fields and self.data[name].any()]
         if present:
             logger.warning("%s: %s are kept but not applied to the images", self.path, ", ".join(present))
@@ -392,6 +392,11 @@ def _unique_ids(names: ImageNames) -> np.ndarray:
         hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names.relion()
     ]
     return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def _decimal(values: np.ndarray) -> np.ndarray:
+    """As float64: the shortest decimal that a float32 stands for, so that 2.95 Å is not 2.950000047683716 Å."""
+    return values.astype("S32").astype(np.float64) if values.dtype.kind == "f" else values.astype(np.float64)
 
 
 def _text(name: bytes) -> str:

@@ -116,10 +116,8 @@ class MissingImages:
 
     @property
     def box(self) -> int:
-        """Side of an image in pixels, where the table states it."""
-        if self._box is None:
-            raise InputError(self.reason)
-        return self._box
+        """Side of an image in pixels; 0 where the table does not state it."""
+        return self._box or 0
 
     def __len__(self) -> int:
         return self._count

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from mrcfile import utils as mrc_utils
+from mrcfile.mrcobject import MrcObject
 from torch import Tensor
 
 from hoarfrost.errors import InputError
@@ -83,6 +84,12 @@ def read_header(path: Path) -> MrcHeader:
     return result
 
 
+def holds_map(header: MrcHeader) -> bool:
+    """Whether a file is a map rather than a stack, by its name and shape: headers of stacks often claim to be maps."""
+    suffix = Path(header.path.stem).suffix if header.path.suffix in _COMPRESSED else header.path.suffix
+    return suffix in (".map", ".ccp4") or (suffix not in (".mrcs", ".st") and len(set(header.shape)) == 1)
+
+
 def read_map(path: Path | str) -> Volume:
     """Read a map: float32 with axes (z, y, x), whatever their order in the file, and its voxel size in Å.
 
@@ -108,13 +115,15 @@ def read_map(path: Path | str) -> Volume:
 def write_map(path: Path | str, volume: Volume) -> None:
     """Write a map as float32 with its voxel size; the file appears whole or not at all."""
     data = volume.data.detach().cpu().to(torch.float32).contiguous().numpy()
-    with replacing(Path(path)) as temporary, mrcfile.new(temporary, data, overwrite=True) as file:
-        file.set_volume()
-        file.voxel_size = volume.voxel_size
+    file = _NewFile(data, volume.voxel_size)
+    file.set_volume()
+    with replacing(Path(path)) as temporary, temporary.open("wb") as stream:
+        stream.write(file.header.tobytes())
+        stream.write(data.data)
 
 
 def write_stack(
-    path: Path | str, chunks: Iterable[Float[Tensor, "b y x"]], *, count: int, box: int, pixel_size: float
+    path: Path | str, chunks: Iterable[Float[Tensor, "_ y x"]], *, count: int, box: int, pixel_size: float
 ) -> None:
     """Write an image stack a few images at a time, as float32; memory does not grow with ``count``.
 
@@ -125,32 +134,39 @@ def write_stack(
     ValueError
         Chunks that do not add up to ``count`` images of side ``box``.
     """
-    with replacing(Path(path)) as temporary:
-        with mrcfile.new(temporary, np.zeros((1, box, box), np.float32), overwrite=True) as file:
-            file.set_image_stack()
-            file.voxel_size = pixel_size
-            header = file.header.copy()
-        total, total_squares, low, high, written = 0.0, 0.0, math.inf, -math.inf, 0
-        # Plain writes: through a memory map a full disk would kill the process instead of raising an error.
-        with temporary.open("r+b") as stream:
-            stream.seek(_HEADER_BYTES)
-            for chunk in chunks:
-                images = chunk.detach().cpu().to(torch.float32).contiguous().numpy()
-                if images.shape[1:] != (box, box):
-                    raise ValueError(f"images of {images.shape[1:]} in a stack of box {box}")
-                stream.write(images.data)
-                written += len(images)
-                total += float(images.sum(dtype=np.float64))
-                total_squares += float(np.square(images, dtype=np.float64).sum())
-                low, high = min(low, float(images.min())), max(high, float(images.max()))
-            if written != count:
-                raise ValueError(f"{written} images written where {count} were announced")
-            pixels = count * box * box
-            header.nz, header.dmin, header.dmax, header.dmean = count, low, high, total / pixels
-            header.rms = math.sqrt(max(total_squares / pixels - (total / pixels) ** 2, 0.0))
-            header.mz, header.cella.z = 1, pixel_size
-            stream.seek(0)
-            stream.write(header.tobytes())
+    file = _NewFile(np.zeros((1, box, box), np.float32), pixel_size)
+    file.set_image_stack()
+    header = file.header
+    total, total_squares, low, high, written = 0.0, 0.0, math.inf, -math.inf, 0
+    # Plain writes: through a memory map a full disk would kill the process instead of raising an error.
+    with replacing(Path(path)) as temporary, temporary.open("wb") as stream:
+        stream.write(header.tobytes())
+        for chunk in chunks:
+            images = chunk.detach().cpu().to(torch.float32).contiguous().numpy()
+            if images.shape[1:] != (box, box):
+                raise ValueError(f"images of {images.shape[1:]} in a stack of box {box}")
+            stream.write(images.data)
+            written += len(images)
+            total += float(images.sum(dtype=np.float64))
+            total_squares += float(np.square(images, dtype=np.float64).sum())
+            low, high = min(low, float(images.min())), max(high, float(images.max()))
+        if written != count:
+            raise ValueError(f"{written} images written where {count} were announced")
+        pixels = count * box * box
+        header.nz, header.dmin, header.dmax, header.dmean = count, low, high, total / pixels
+        header.rms = math.sqrt(max(total_squares / pixels - (total / pixels) ** 2, 0.0))
+        stream.seek(0)
+        stream.write(header.tobytes())
+
+
+class _NewFile(MrcObject):
+    """The header that mrcfile gives to new data, without mrcfile's way to the disk (noisy when that is full)."""
+
+    def __init__(self, data: np.ndarray, voxel_size: float) -> None:
+        super().__init__()
+        self._create_default_attributes()
+        self.set_data(data)
+        self.voxel_size = voxel_size
 
 
 def _parsed(path: Path, header: np.recarray, dtype: np.dtype) -> MrcHeader:

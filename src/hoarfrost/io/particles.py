@@ -14,8 +14,9 @@ from hoarfrost.io.cryosparc import CryosparcTable
 from hoarfrost.io.files import existing_file
 from hoarfrost.io.images import MissingImages, MrcImages
 from hoarfrost.io.mrc import read_header
+from hoarfrost.io.paths import file_names, resolve_files
 from hoarfrost.io.relion import RelionTable
-from hoarfrost.io.table import ImageNames, ParticleTable, StackTable, file_names, resolve_files
+from hoarfrost.io.table import ImageNames, ParticleTable, StackTable
 from hoarfrost.types import ImageSource, ImageSubset, Particles
 
 logger = logging.getLogger("hoarfrost")
@@ -122,7 +123,7 @@ def _stack_table(path: Path, listed: list[str]) -> StackTable:
 
 
 def _find_images(table: ParticleTable, root: Path | str | None, require: bool) -> MrcImages | MissingImages:
-    names = table.names
+    names = table.image_names()
     try:
         files = resolve_files(names, table.path, None if root is None else Path(root))
     except InputError as error:
@@ -167,8 +168,11 @@ def _header_pixel_size(path: Path, images: MrcImages | MissingImages) -> torch.T
 
 def _image_names(particles: Particles, source: ParticleTable | None, path: Path) -> ImageNames:
     """Image names for a new table: as the old table had them, or those of the stacks themselves."""
+    if isinstance(particles.images, MissingImages) and particles.box == 0:
+        # A new table states the size of the images.
+        raise InputError(particles.images.reason)
     if source is not None and not isinstance(source, StackTable):
-        return source.names
+        return source.image_names()
     images: ImageSource = particles.images
     rows = np.arange(len(particles))
     while isinstance(images, ImageSubset):

@@ -25,6 +25,7 @@ _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
 _PIXEL_ORIGINS = ("rlnOriginX", "rlnOriginY")
 _CONFIDENCE = "rlnMaxValueProbDistribution"
+_CTF_KERNEL = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")
 # Columns that a particle has for itself: field of Optics, label, value in the file for one inside.
 _PER_PARTICLE = (
     ("defocus_u", "rlnDefocusU", 1.0),
@@ -64,6 +65,7 @@ class RelionTable:
         optics = next((b for b in blocks if b.name == "optics" and len(b)), None)
         table = cls(path, blocks, particles, None if optics is None else _group_rows(particles, optics))
         table._refuse_other_data()
+        table._report_defaults()
         return table
 
     @classmethod
@@ -81,8 +83,7 @@ class RelionTable:
         groups = None if self.group_rows is None else self.group_rows[index]
         return replace(self._with_particles(self.particles[index]), group_rows=groups)
 
-    @property
-    def names(self) -> ImageNames:
+    def image_names(self) -> ImageNames:
         """Files and places from ``rlnImageName``."""
         return _parse_names(self.particles)
 
@@ -108,7 +109,6 @@ class RelionTable:
         if detector is None:
             return None
         if magnification is None:
-            logger.warning("%s: no rlnMagnification; rlnDetectorPixelSize is taken as the pixel size in Å", self.path)
             return torch.from_numpy(detector)
         if magnification.min() <= 0:
             row = int(np.argmax(magnification <= 0))
@@ -120,9 +120,8 @@ class RelionTable:
 
         A table with neither voltage nor Cs nor defocus is one without CTF; one that has only part of them is refused.
         """
-        kernel = {label: self._lookup(label) for label in ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")}
+        kernel = {label: self._lookup(label) for label in _CTF_KERNEL}
         if all(values is None for values in kernel.values()):
-            logger.warning("%s: no voltage, Cs or defocus columns: the images are taken as free of a CTF", self.path)
             return without_ctf(pixel_size)
         for label, values in kernel.items():
             if values is None:
@@ -134,8 +133,6 @@ class RelionTable:
         v = self._number("rlnDefocusV", u)
         if self._lookup("rlnDefocusAngle") is None and not torch.equal(u, v):
             raise InputError(f"{self.path}: column rlnDefocusAngle is missing, while rlnDefocusU and V differ; add it")
-        if self._lookup("rlnAmplitudeContrast") is None:
-            logger.warning("%s: no rlnAmplitudeContrast; 0 is taken, as RELION does", self.path)
         tilt = torch.stack([self._number("rlnBeamTiltX", 0.0), self._number("rlnBeamTiltY", 0.0)], dim=-1)
         magnification = [self._number(f"rlnMagMat{i}{j}", float(i == j)) for i in (0, 1) for j in (0, 1)]
         optics = Optics(
@@ -282,6 +279,16 @@ class RelionTable:
                 keys.append(self.particles.numbers(label))
         return torch.from_numpy(np.unique(np.stack(keys, axis=-1), axis=0, return_inverse=True)[1].reshape(-1))
 
+    def _report_defaults(self) -> None:
+        """Log what stands in for columns that are not there."""
+        if all(self._lookup(label) is None for label in _CTF_KERNEL):
+            logger.warning("%s: no voltage, Cs or defocus columns: the images are taken as free of a CTF", self.path)
+        elif self._lookup("rlnAmplitudeContrast") is None:
+            logger.warning("%s: no rlnAmplitudeContrast; 0 is taken, as RELION does", self.path)
+        sizes = ("rlnImagePixelSize", "rlnPixelSize", "rlnMagnification")
+        if self._lookup("rlnDetectorPixelSize") is not None and all(self._lookup(label) is None for label in sizes):
+            logger.warning("%s: no rlnMagnification; rlnDetectorPixelSize is taken as the pixel size in Å", self.path)
+
     def _refuse_other_data(self) -> None:
         dimensions = self._lookup("rlnImageDimensionality")
         no_number = b"@" not in self.particles.columns["rlnImageName"][0]
@@ -343,102 +350,3 @@ def _parse_vector(text: str, where: str) -> list[float]:
         return [float(part) for part in text.strip("[]").split(",") if part]
     except ValueError:
         raise InputError(f"{where}: {text!r} is not a list of numbers like [0.1,0.2]") from None
-
-
-def _merged(block: StarBlock, label: str, tokens: Tokens, keep: np.ndarray) -> StarBlock:
-    """A column with new text except where ``keep`` says that the old text still holds."""
-    if keep.all():
-        return block
-    if label in block:
-        tokens = np.where(keep, block.columns[label], tokens)
-    return block.with_columns(**{label: tokens})
-
-
-def _with_poses(table: RelionTable, particles: Particles, pixel_size: Tensor) -> StarBlock:
-    block, new, old = table.particles, particles.poses, table.poses(pixel_size)
-    if new is None:
-        return block if old is None else block.without((*_ANGLES, *_ORIGINS, *_PIXEL_ORIGINS, _CONFIDENCE))
-    rotations, shifts = new.rotations.double().cpu(), new.shifts.double().cpu()
-    turned = np.zeros(len(table), dtype=bool)
-    moved = turned
-    if old is not None:
-        turned = (rotations == old.rotations).all(-1).all(-1).numpy()
-        moved = (shifts == old.shifts).all(-1).numpy()
-    degrees = matrix_to_euler(rotations).rad2deg().numpy()
-    for label, column in zip(_ANGLES, degrees.T, strict=True):
-        block = _merged(block, label, number_tokens(column), turned)
-    labels = [pair for pair in (_ORIGINS, _PIXEL_ORIGINS) if all(label in block for label in pair)]
-    for pair in labels or [_ORIGINS if table.group_rows is not None else _PIXEL_ORIGINS]:
-        origins = 0.0 - shifts if pair is _ORIGINS else (0.0 - shifts) / pixel_size[:, None]
-        for label, column in zip(pair, origins.numpy().T, strict=True):
-            block = _merged(block, label, number_tokens(column), moved)
-    if new.confidence is None:
-        return block.without([_CONFIDENCE])
-    confidence = new.confidence.double().cpu().numpy()
-    same = np.zeros(len(table), dtype=bool)
-    if old is not None and old.confidence is not None:
-        same = confidence == old.confidence.numpy()
-    return _merged(block, _CONFIDENCE, number_tokens(confidence), same)
-
-
-def _with_integers(block: StarBlock, label: str, new: Tensor | None, old: Tensor | None) -> StarBlock:
-    if new is None:
-        return block.without([label])
-    values = new.cpu().numpy()
-    same = np.zeros(len(block), dtype=bool) if old is None else values == old.numpy()
-    return _merged(block, label, number_tokens(values), same)
-
-
-def _new_blocks(particles: Particles, names: ImageNames) -> tuple[StarBlock, StarBlock]:
-    """An optics block with one row for each distinct set of group-wise optics, and the particles that refer to it."""
-    optics = particles.optics
-    count = len(optics)
-    wide = [optics.beam_tilt, optics.magnification.reshape(count, 4), optics.odd_zernike, optics.even_zernike]
-    narrow = [optics.group, optics.pixel_size, optics.voltage, optics.spherical_aberration]
-    narrow += [optics.amplitude_contrast, optics.premultiplied]
-    keys = torch.cat([*(column[:, None].double() for column in narrow), *wide], dim=1).numpy()
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    chosen = optics[torch.from_numpy(first)]
-    version = (b"# version 30001",)
-    optics_columns = _optics_columns(chosen, particles.images.box)
-    columns = {
-        "rlnImageName": text_tokens(names.relion()),
-        "rlnOpticsGroup": number_tokens(group.reshape(-1) + 1),
-        "rlnDefocusU": number_tokens(optics.defocus_u.numpy()),
-        "rlnDefocusV": number_tokens(optics.defocus_v.numpy()),
-        "rlnDefocusAngle": number_tokens(optics.defocus_angle.rad2deg().numpy()),
-        "rlnPhaseShift": number_tokens(optics.phase_shift.rad2deg().numpy()),
-        "rlnCtfBfactor": number_tokens(optics.b_factor.numpy()),
-        "rlnCtfScalefactor": number_tokens(optics.scale.numpy()),
-    }
-    return StarBlock("optics", optics_columns, comments=version), StarBlock("particles", columns, comments=version)
-
-
-def _optics_columns(groups: Optics, box: int) -> dict[str, Tokens]:
-    count = len(groups)
-    columns = {
-        "rlnOpticsGroupName": text_tokens(f"opticsGroup{i + 1}" for i in range(count)),
-        "rlnOpticsGroup": number_tokens(np.arange(1, count + 1)),
-        "rlnVoltage": number_tokens(groups.voltage.numpy()),
-        "rlnSphericalAberration": number_tokens(groups.spherical_aberration.numpy()),
-        "rlnAmplitudeContrast": number_tokens(groups.amplitude_contrast.numpy()),
-        "rlnImagePixelSize": number_tokens(groups.pixel_size.numpy()),
-        "rlnImageSize": number_tokens(np.full(count, box)),
-        "rlnImageDimensionality": number_tokens(np.full(count, 2)),
-    }
-    if groups.premultiplied.any():
-        columns["rlnCtfDataAreCtfPremultiplied"] = number_tokens(groups.premultiplied.long().numpy())
-    if groups.beam_tilt.any():
-        columns["rlnBeamTiltX"] = number_tokens(groups.beam_tilt[:, 0].numpy())
-        columns["rlnBeamTiltY"] = number_tokens(groups.beam_tilt[:, 1].numpy())
-    for label, values in (("rlnOddZernike", groups.odd_zernike), ("rlnEvenZernike", groups.even_zernike)):
-        if values.any():
-            columns[label] = text_tokens(_vector_text(row) for row in values.tolist())
-    if not torch.equal(groups.magnification, torch.eye(2, dtype=torch.float64).expand(count, 2, 2)):
-        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            columns[f"rlnMagMat{i}{j}"] = number_tokens(groups.magnification[:, i, j].numpy())
-    return columns
-
-
-def _vector_text(values: Sequence[float]) -> str:
-    return "[" + ",".join(repr(value) for value in values) + "]"

@@ -203,6 +203,9 @@ def _read_loop(body: list[tuple[int, bytes]], origin: str) -> dict[str, Tokens]:
     if not labels:
         raise InputError(f"{origin}: a loop_ without column labels")
     rows = body[count:]
+    second = next((number for number, line in rows if line.startswith(b"loop_")), None)
+    if second is not None:
+        raise InputError(f"{origin}: line {second}: a second loop_ in one data_ block")
     if not rows:
         return {label: np.empty(0, dtype="S1") for label in labels}
     parts: list[list[Tokens]] = [[] for _ in labels]
@@ -210,11 +213,8 @@ def _read_loop(body: list[tuple[int, bytes]], origin: str) -> dict[str, Tokens]:
         split = [_split(line) for _, line in rows[start : start + _CHUNK]]
         if set(map(len, split)) != {len(labels)}:
             row = next(i for i, tokens in enumerate(split) if len(tokens) != len(labels))
-            number, line = rows[start + row]
-            if line.startswith((b"loop_", b"_")):
-                raise InputError(f"{origin}: line {number}: a second loop_ or label after the rows of the first")
             raise InputError(
-                f"{origin}: row {start + row + 1} (line {number}) has {len(split[row])} fields, "
+                f"{origin}: row {start + row + 1} (line {rows[start + row][0]}) has {len(split[row])} fields, "
                 f"the table has {len(labels)} columns"
             )
         for part, column in zip(parts, zip(*split, strict=True), strict=True):

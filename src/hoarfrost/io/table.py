@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +38,7 @@ class ImageNames:
         return [f"{index + 1:06d}@{self.files[file]}" for index, file in zip(self.index, self.file, strict=True)]
 
 
+@runtime_checkable
 class ParticleTable(Protocol):
     """The rows of a particle file with all their columns; what :class:`Particles` carries as ``source``."""
 
@@ -48,14 +47,13 @@ class ParticleTable(Protocol):
         """The file the rows came from."""
         ...
 
-    @property
-    def names(self) -> ImageNames:
+    def image_names(self) -> ImageNames:
         """Where the images are, as the table puts it."""
         ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: Int[Tensor, "b"]) -> Self: ...
+    def __getitem__(self, rows: Int[Tensor, "b"]) -> ParticleTable: ...
 
     def box(self) -> int | None:
         """Side of the images as the table states it."""
@@ -81,11 +79,11 @@ class ParticleTable(Protocol):
         """Class of each particle, from 1."""
         ...
 
-    def updated(self, particles: Particles) -> Self:
+    def updated(self, particles: Particles) -> ParticleTable:
         """The same rows and columns with the poses, halves, classes and defoci of ``particles``."""
         ...
 
-    def moved(self, names: ImageNames, box: int, binning: float) -> Self:
+    def moved(self, names: ImageNames, box: int, binning: float) -> ParticleTable:
         """The same rows for images resampled to ``box``, their pixels ``binning`` times as large, stored elsewhere."""
         ...
 
@@ -103,6 +101,10 @@ class StackTable:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def image_names(self) -> ImageNames:
+        """All images of all stacks, in order."""
+        return self.names
 
     def __getitem__(self, rows: Int[Tensor, "b"]) -> StackTable:
         return StackTable(self.path, self.names[rows.numpy()])
@@ -175,48 +177,3 @@ def check_optics(optics: Optics, origin: str) -> Optics:
             "multiply it by 10000"
         )
     return optics
-
-
-def resolve_files(names: ImageNames, table: Path, root: Path | None) -> list[Path]:
-    """Find every image file of a table.
-
-    Tried in this order: the path as given, relative to the table's folder and to the two folders above it (project
-    folders), relative to ``root``, and the bare file name in ``root`` and next to the table.
-
-    Raises
-    ------
-    InputError
-        Names the first missing file, its row and the places tried.
-    """
-    folder = table.absolute().parent
-    above = [folder, *folder.parents][:3]
-    found: list[Path] = []
-    missing: list[tuple[int, str, list[Path]]] = []
-    for number, name in enumerate(names.files):
-        candidates = [Path(name), *(place / name for place in above)]
-        if root is not None:
-            candidates += [root / name, root / Path(name).name]
-        candidates.append(folder / Path(name).name)
-        hit = next((path for path in candidates if path.is_file()), None)
-        if hit is None:
-            missing.append((int(np.argmax(names.file == number)), name, candidates))
-        else:
-            found.append(hit)
-    if missing:
-        row, name, candidates = min(missing, key=lambda miss: miss[0])
-        tried = ", ".join(dict.fromkeys(os.path.normpath(path) for path in candidates))
-        raise InputError(
-            f"{table}: row {row + 1}: image file {name} not found ({len(missing)} of {len(names.files)} files are "
-            f"missing); tried {tried}; say where the images are with --root"
-        )
-    return found
-
-
-def file_names(paths: Sequence[Path], table: Path) -> list[str]:
-    """Paths as a new table next to them would put them: relative below its folder, absolute elsewhere."""
-    folder = table.absolute().parent
-    names = []
-    for path in paths:
-        full = path.absolute()
-        names.append(os.fspath(full.relative_to(folder) if full.is_relative_to(folder) else full))
-    return names

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
-from hoarfrost.runs.theme import ACCENT, CYCLE, DENSITY_MAP, INK, MUTED, RULE, legend, new_figure, quiet
+from hoarfrost.runs.theme import ACCENT, CYCLE, INK, MUTED, legend, new_figure, quiet
 
 
 def defocus_histogram(defocus: Float[Tensor, "n"], group: Int[Tensor, "n"] | None = None) -> Figure:
@@ -25,7 +25,7 @@ def defocus_histogram(defocus: Float[Tensor, "n"], group: Int[Tensor, "n"] | Non
     low, high = float(micrometres.min()), float(micrometres.max())
     if high - low < 0.02:
         low, high = low - 0.05, high + 0.05
-    bins = np.linspace(low, high, int(np.clip(np.sqrt(len(micrometres)), 12, 60)) + 1)
+    bins = np.linspace(low, high, int(np.clip(np.sqrt(len(micrometres)), 12, 60)) + 1).tolist()
     if 1 < len(names) <= len(CYCLE):
         # Room for the legend over the bars.
         axes.margins(y=0.25)
@@ -84,27 +84,23 @@ def start_scores(scores: Mapping[str, Sequence[float]], chosen: str | None = Non
     return figure
 
 
-def start_agreement(agreement: Float[Tensor, "k k"], labels: Sequence[str], quantity: str = "correlation") -> Figure:
-    """How far each pair of starts found the same map: a matrix of numbers from 0 (nothing alike) to 1."""
-    values = agreement.detach().double().cpu().numpy()
-    count = len(values)
-    figure = new_figure(8.0, 1.2 + 0.5 * max(count, 2))
-    axes = figure.subplots()
-    axes.imshow(np.clip(values, 0, 1), cmap=DENSITY_MAP, vmin=0, vmax=1.6, aspect="auto")
-    for row in range(count):
-        for column in range(count):
-            same = row == column
-            text = "–" if same else f"{values[row, column]:.2f}"
-            axes.text(column, row, text, ha="center", va="center", color=MUTED if same else INK, fontsize=11)
-    axes.set_xticks(range(count), labels)
-    axes.set_yticks(range(count), labels)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-    axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
-    axes.grid(which="minor", color=RULE, linewidth=1)
-    axes.tick_params(which="minor", length=0)
-    axes.set_title(f"{quantity} of the maps", fontsize=10, color=INK, loc="left")
-    axes.spines[:].set_color(RULE)
+def start_agreement(agreement: Mapping[str, float], chosen: str | None = None) -> Figure:
+    """Share of the images (0 to 1) that each start places as the chosen one does."""
+    figure = new_figure(8.0, 0.9 + 0.36 * len(agreement))
+    axes = quiet(figure.subplots())
+    axes.grid(False, axis="y")
+    for row, (label, share) in enumerate(agreement.items()):
+        mine = label == chosen
+        axes.barh(row, share, color=MUTED if mine else ACCENT, alpha=0.3 if mine else 0.85, height=0.62)
+        note = "chosen" if mine else f"{100 * share:.0f} %"
+        axes.text(share + 0.01, row, note, va="center", fontsize=9.5, color=MUTED if mine else INK)
+    axes.axvline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(agreement)), list(agreement))
+    axes.set(xlim=(0, 1.1), xlabel="share of images placed as by the chosen start")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.invert_yaxis()
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     return figure
 
 

@@ -72,9 +72,9 @@ def quiet(axes: Axes, *, grid: bool = True) -> Axes:
     return axes
 
 
-def legend(axes: Axes, **options: object) -> None:
-    """A legend without a frame."""
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, **options)
+def legend(axes: Axes) -> None:
+    """A legend without a frame where there is most room."""
+    axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=INK)
 
 
 def panel_title(axes: Axes, text: str) -> None:

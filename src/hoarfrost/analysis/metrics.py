@@ -1,0 +1,224 @@
+"""How far a result is from a known truth: poses, shifts and map, after the best common frame of either hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hoarfrost.analysis.alignment import GlobalAlignment, align_rotations, fit_origin, rotation_errors
+from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
+from hoarfrost.analysis.map_alignment import MapAlignment, align_maps
+from hoarfrost.data.simulate import JUNK_COLUMN
+from hoarfrost.errors import InputError
+from hoarfrost.io.relion import RelionTable
+from hoarfrost.physics.masks import mask_from_map
+from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+
+TRUSTED_AGREEMENT = 0.2
+"""Share of agreeing poses from which on they are trusted with the start of the map alignment."""
+
+
+@dataclass(frozen=True)
+class PoseScores:
+    """Errors of poses in the common frame; angles in degrees, lengths in pixels of the images.
+
+    ``frobenius`` is ``||R_est - R_true||_F = 2 sqrt(2) sin(angle / 2)``, not squared, as CryoFastAR reports its mean.
+    ``partner_share`` is the share of particles beyond 30 degrees: those in a pseudo-symmetric or otherwise wrong
+    orientation. ``shift_after_origin`` leaves out the one move of the map's origin that no image can tell.
+    """
+
+    particles: int
+    hand: Literal["same", "mirrored"]
+    median: float
+    mean: float
+    below_10: float
+    partner_share: float
+    frobenius_mean: float
+    frobenius_median: float
+    shift_mean: float
+    shift_after_origin: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What :func:`evaluate` finds: errors of the poses, and of the maps where they were given."""
+
+    poses: PoseScores
+    junk: int
+    symmetry: str
+    map_to_truth: HalfMapFSC | None = None
+    map_alignment: MapAlignment | None = None
+    half_maps: HalfMapFSC | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The layout of ``scores.json``; resolutions in Å, masked ones corrected by phase randomisation."""
+        poses = self.poses
+        scores: dict[str, object] = {
+            "particles": poses.particles,
+            "junk": self.junk,
+            "symmetry": self.symmetry,
+            "hand": poses.hand,
+            "rotation_deg": {"median": poses.median, "mean": poses.mean, "below_10": poses.below_10},
+            "rotation_frobenius": {"mean": poses.frobenius_mean, "median": poses.frobenius_median},
+            "partner_share": poses.partner_share,
+            "shift_px": {"mean": poses.shift_mean, "after_origin": poses.shift_after_origin},
+        }
+        if self.map_to_truth is not None:
+            for threshold in (0.5, 0.143):
+                name = f"fsc_{threshold}_angstrom"
+                scores[name] = self.map_to_truth.resolution(threshold, "unmasked")
+                scores[f"{name}_masked"] = self.map_to_truth.resolution(threshold)
+        if self.map_alignment is not None:
+            scores["map_correlation"] = self.map_alignment.correlation
+            scores["map_hand"] = "mirrored" if self.map_alignment.mirrored else "same"
+        if self.half_maps is not None:
+            scores["half_maps_0.143_angstrom"] = self.half_maps.resolution(0.143)
+        return scores
+
+    def to_json(self) -> str:
+        """The text of ``scores.json``."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def evaluate(
+    particles: Particles,
+    truth: Particles,
+    *,
+    map: Volume | None = None,
+    half_maps: HalfMaps | None = None,
+    mask: Volume | None = None,
+    truth_map: Volume | None = None,
+    symmetry: str = "C1",
+) -> Scores:
+    """Score a result against the truth.
+
+    Parameters
+    ----------
+    particles, truth : Particles
+        Both with poses. Rows are matched by image where both come from tables, else by order; junk in the truth does
+        not count.
+    map, truth_map : Volume, optional
+        The map is laid over the true one and compared as it is and under a mask made from the true one.
+    half_maps, mask : optional
+        Give the resolution that the data alone claim.
+    symmetry : str
+        Point group of the true object.
+
+    Raises
+    ------
+    InputError
+        If poses are missing or no particle is found in the truth.
+    """
+    rows, true_rows = match_particles(particles, truth)
+    junk = _is_junk(truth)[true_rows]
+    rows, true_rows = rows[~junk], true_rows[~junk]
+    estimated, true = (_poses(p, what) for p, what in ((particles, "result"), (truth, "truth")))
+    frame = align_rotations(estimated[rows].rotations, true[true_rows].rotations, symmetry=symmetry)
+    poses = score_poses(
+        estimated[rows], true[true_rows], particles.optics.pixel_size[rows], frame=frame, symmetry=symmetry
+    )
+    scores = Scores(poses, int(junk.sum()), symmetry)
+    if map is not None and truth_map is not None:
+        alignment = align_maps(map, truth_map, start=frame if frame.agreement > TRUSTED_AGREEMENT else None)
+        laid_over = HalfMaps(alignment.apply(map, truth_map), truth_map)
+        fsc = validate_half_maps(laid_over, mask_from_map(truth_map))
+        scores = Scores(poses, scores.junk, symmetry, fsc, alignment)
+    if half_maps is not None:
+        own = validate_half_maps(half_maps, mask)
+        scores = Scores(poses, scores.junk, symmetry, scores.map_to_truth, scores.map_alignment, own)
+    return scores
+
+
+def score_poses(
+    estimated: Poses,
+    truth: Poses,
+    pixel_size: Float[Tensor, "n"],
+    *,
+    frame: GlobalAlignment,
+    symmetry: str = "C1",
+) -> PoseScores:
+    """Errors of poses of the same particles in a common frame; ``pixel_size`` in Å."""
+    angle = rotation_errors(frame.apply(estimated.rotations), truth.rotations, symmetry=symmetry).double()
+    degrees, chord = angle.rad2deg(), 2 * math.sqrt(2) * torch.sin(angle / 2)
+    near = degrees < 10 if bool((degrees < 10).any()) else torch.ones_like(degrees, dtype=torch.bool)
+    difference = (estimated.shifts - truth.shifts).double()
+    origin = fit_origin(estimated.shifts[near], truth.shifts[near], truth.rotations[near])
+    rest = difference - (truth.rotations[:, :2].double() @ origin)
+    pixels = [(torch.linalg.vector_norm(d, dim=-1) / pixel_size).mean() for d in (difference, rest)]
+    return PoseScores(
+        particles=len(degrees),
+        hand="mirrored" if frame.mirrored else "same",
+        median=float(degrees.median()),
+        mean=float(degrees.mean()),
+        below_10=float((degrees < 10).double().mean()),
+        partner_share=float((degrees > 30).double().mean()),
+        frobenius_mean=float(chord.mean()),
+        frobenius_median=float(chord.median()),
+        shift_mean=float(pixels[0]),
+        shift_after_origin=float(pixels[1]),
+    )
+
+
+def match_particles(particles: Particles, truth: Particles) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Rows of the particles that the truth knows, and their rows in it.
+
+    An image is known by its number in the stack and the stack's file name; where the truth has that twice, by the
+    whole path. Without tables rows are matched by order.
+
+    Raises
+    ------
+    InputError
+        If nothing matches, or numbers differ where order has to do.
+    """
+    if particles.source is None or truth.source is None:
+        if len(particles) != len(truth):
+            raise InputError(
+                f"{len(particles)} particles and {len(truth)} true poses: without tables that name the images the "
+                "numbers must be equal"
+            )
+        return torch.arange(len(truth)), torch.arange(len(truth))
+    for whole_path in (False, True):
+        known = {name: row for row, name in enumerate(_image_names(truth, whole_path))}
+        if len(known) == len(truth):
+            break
+    else:
+        raise InputError(f"{truth.source.path}: an image is listed twice; the truth must name each image once")
+    found = [known.get(name, -1) for name in _image_names(particles, whole_path)]
+    true_rows = torch.tensor(found, dtype=torch.int64)
+    rows = (true_rows >= 0).nonzero().flatten()
+    if len(rows) == 0:
+        name = _image_names(particles, whole_path)[0]
+        raise InputError(
+            f"{particles.source.path}: no image is found in {truth.source.path} (the first is {name[1] + 1} of "
+            f"{name[0]}); give the truth of the same stack"
+        )
+    return rows, true_rows[rows]
+
+
+def _image_names(particles: Particles, whole_path: bool) -> list[tuple[str, int]]:
+    names = particles.source.image_names()
+    files = [file if whole_path else PurePath(file).name for file in names.files]
+    return [(files[file], index) for file, index in zip(names.file.tolist(), names.index.tolist(), strict=True)]
+
+
+def _is_junk(truth: Particles) -> Bool[Tensor, "n"]:
+    """Images without a particle: a column of their own in simulated tables, class 0 in memory."""
+    table = truth.source
+    if isinstance(table, RelionTable) and JUNK_COLUMN in table.particles:
+        return torch.from_numpy(table.particles.numbers(JUNK_COLUMN) != 0)
+    if table is None and truth.classes is not None:
+        return truth.classes == 0
+    return torch.zeros(len(truth), dtype=torch.bool)
+
+
+def _poses(particles: Particles, what: str) -> Poses:
+    if particles.poses is None:
+        raise InputError(f"the {what} has no poses; give a table with rlnAngleRot, rlnAngleTilt and rlnAnglePsi")
+    return particles.poses

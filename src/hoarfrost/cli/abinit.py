@@ -1,0 +1,97 @@
+"""``hoarfrost abinit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hoarfrost.reconstruct.ab_initio import Preset
+from hoarfrost.runs.abinit import look_over, run_abinit
+from hoarfrost.runs.folder import RunFolder
+from hoarfrost.runs.presets import ab_initio_settings
+from hoarfrost.runs.progress import duration
+
+
+def command(
+    particles: Annotated[Path, typer.Argument(help="A particle table (.star, .cs) or stack (.mrcs, .txt list).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; made if it is not there.")],
+    symmetry: Annotated[str, typer.Option(help="Point group: C1, C3, D7, T, O, I, ...")] = "C1",
+    preset: Annotated[Preset, typer.Option(help="How much work to put in.")] = "default",
+    max_resolution: Annotated[
+        float | None, typer.Option(help="Go no further than this, in Å.", show_default="where the half-maps end")
+    ] = None,
+    diameter: Annotated[
+        float | None, typer.Option(help="Diameter of the particle in Å.", show_default="estimated")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look the stack over, and say what to expect.")
+    ] = False,
+) -> None:
+    """Find poses and a map of particles that have none.
+
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.csv, report.html and run.json into a folder.
+    The same command goes on after an interruption, and never overwrites another run without --force.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = ab_initio_settings(preset, symmetry=symmetry, max_resolution=max_resolution, diameter=diameter, seed=seed)
+    if dry_run:
+        ready = look_over(particles, config, root=root, workspace=output)
+        for finding in ready.preflight.findings:
+            print(f"{finding.level}: {finding.line}")
+        print(ready.forecast)
+        return
+    folder = run_abinit(
+        particles,
+        output,
+        config,
+        console=Console(stderr=True),
+        root=root,
+        force=force,
+        command=("hoarfrost", *sys.argv[1:]),
+    )
+    show_summary(folder, Console())
+
+
+def show_summary(folder: RunFolder, console: Console) -> None:
+    """Print what a finished run found, and where it is."""
+    manifest, results = folder.manifest, folder.manifest.results
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(results):
+        table.add_row(f"[dim]{name}[/]", escape(value))
+    table.add_row("[dim]time, memory[/]", f"{duration(manifest.seconds)}, {manifest.peak_memory_bytes / 1e9:.1f} GB")
+    table.add_row("[dim]report[/]", escape(str(folder.path / "report.html")))
+    console.print(f"[bold]{escape(str(folder.path))}[/] is finished")
+    console.print(table, soft_wrap=True)
+    for warning in manifest.warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+
+
+def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [
+        ("particles", f"{results['particles']:,}"),
+        (
+            "resolution",
+            f"{results['resolution']:.2f} Å at FSC 0.143, {results['resolution_0.5']:.2f} Å at 0.5 "
+            f"({results['resolution_unmasked']:.2f} Å without a mask)",
+        ),
+        ("diameter", f"{results['diameter']:.0f} Å"),
+    ]
+    if results["agreement_of_starts"] is not None:
+        facts.append(
+            ("starts", f"{100 * results['agreement_of_starts']:.0f} % of poses agree with the next best start")
+        )
+    if results["median_confidence"] is not None:
+        facts.append(("confidence", f"{results['median_confidence']:.2f} (median)"))
+    return facts

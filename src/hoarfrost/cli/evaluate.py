@@ -1,0 +1,97 @@
+"""``hoarfrost evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hoarfrost.analysis.metrics import Scores, evaluate
+from hoarfrost.errors import InputError
+from hoarfrost.io.files import replacing
+from hoarfrost.io.mrc import read_map
+from hoarfrost.io.particles import read_particles
+from hoarfrost.types import HalfMaps, Volume
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a table of particles with poses.")],
+    truth: Annotated[Path, typer.Option(help="The true poses: a table, or the folder that simulate wrote.")],
+    truth_map: Annotated[
+        Path | None, typer.Option(help="The true map; truth.mrc beside the table where left out.")
+    ] = None,
+    symmetry: Annotated[str, typer.Option(help="Point group of the true object: C1, C3, D7, T, O, I, ...")] = "C1",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the scores go; scores.json in the run's folder.")
+    ] = None,
+) -> None:
+    """Compare a run with a known truth: errors of poses, shifts and map in the best common frame of either hand."""
+    table = _first_of(run, "particles.star", "particles.cs")
+    truth_table = _first_of(truth, "truth.star", "particles.star")
+    true_map = truth_table.parent / "truth.mrc" if truth_map is None else truth_map
+    scores = evaluate(
+        read_particles(table, require_images=False),
+        read_particles(truth_table, require_images=False),
+        map=_map(run, "map.mrc"),
+        half_maps=_half_maps(run),
+        mask=_map(run, "mask.mrc"),
+        truth_map=read_map(true_map) if truth_map is not None or true_map.exists() else None,
+        symmetry=symmetry,
+    )
+    console = Console()
+    console.print(_table(scores))
+    target = output or (run / "scores.json" if run.is_dir() else None)
+    if target is not None:
+        with replacing(target) as temporary:
+            temporary.write_text(scores.to_json(), encoding="utf-8")
+        console.print("wrote " + escape(str(target)), soft_wrap=True)
+
+
+def _first_of(path: Path, *names: str) -> Path:
+    """The file itself, or the first of these in the folder."""
+    if not path.is_dir():
+        return path
+    for name in names:
+        if (path / name).exists():
+            return path / name
+    raise InputError(f"{path}: holds neither {' nor '.join(names)}; give the table itself")
+
+
+def _map(run: Path, name: str) -> Volume | None:
+    path = run / name
+    return read_map(path) if path.exists() else None
+
+
+def _half_maps(run: Path) -> HalfMaps | None:
+    first, second = _map(run, "half1.mrc"), _map(run, "half2.mrc")
+    return None if first is None or second is None else HalfMaps(first, second)
+
+
+def _table(scores: Scores) -> Table:
+    poses = scores.poses
+    rows = {
+        "particles compared": f"{poses.particles}" + (f" ({scores.junk} junk left out)" if scores.junk else ""),
+        "hand": poses.hand,
+        "rotation error, median": f"{poses.median:.2f}°",
+        "rotation error, mean": f"{poses.mean:.2f}°",
+        "within 10°": f"{poses.below_10:.1%}",
+        "beyond 30°": f"{poses.partner_share:.1%}",
+        "Frobenius norm, mean (median)": f"{poses.frobenius_mean:.4f} ({poses.frobenius_median:.4f})",
+        "shift error, mean": f"{poses.shift_mean:.3f} px",
+        "shift error after the origin": f"{poses.shift_after_origin:.3f} px",
+    }
+    if scores.map_to_truth is not None:
+        for threshold in (0.5, 0.143):
+            unmasked = scores.map_to_truth.resolution(threshold, "unmasked")
+            masked = scores.map_to_truth.resolution(threshold)
+            rows[f"map to truth, FSC {threshold}"] = f"{unmasked:.2f} Å (masked {masked:.2f} Å)"
+    if scores.half_maps is not None:
+        rows["half-maps, FSC 0.143"] = f"{scores.half_maps.resolution(0.143):.2f} Å"
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

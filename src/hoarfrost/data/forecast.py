@@ -1,0 +1,74 @@
+"""How much disk and memory a run over a stack will want, and whether they are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hoarfrost.fourier.band import Band
+from hoarfrost.types import Particles
+
+_PROGRAM = 0.8e9
+_PER_VOXEL = 144
+"""Bytes a voxel: two half-maps' sums on grids of twice the box (12 bytes on half of eight voxels each), and the
+transforms that finish the maps."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes that a run will want, and what was found: None where nothing could be measured."""
+
+    disk: float
+    memory: float
+    disk_free: float | None
+    memory_installed: float | None
+
+    @property
+    def concerns(self) -> Iterator[tuple[str, str]]:
+        """What may not suffice, as (text, remedy)."""
+        if self.disk_free is not None and self.disk > 0.95 * self.disk_free:
+            yield (
+                f"transformed images need {self.disk / 1e9:.1f} GB on disk and {self.disk_free / 1e9:.1f} GB are free",
+                "choose another output folder, or a coarser --max-resolution",
+            )
+        if self.memory_installed is not None and self.memory > 0.9 * self.memory_installed:
+            yield (
+                f"maps of this box need about {self.memory / 1e9:.1f} GB of memory and the machine has "
+                f"{self.memory_installed / 1e9:.1f} GB",
+                "downsample the stack (hoarfrost downsample)",
+            )
+
+
+def forecast(particles: Particles, limit: int | None = None, workspace: Path | None = None) -> Forecast:
+    """Disk for the band vectors (8 bytes a coefficient) and memory for maps of this box.
+
+    Parameters
+    ----------
+    particles : Particles
+    limit : int, optional
+        Last shell of the band that is stored; up to Nyquist without it.
+    workspace : Path, optional
+        Folder that is to hold the band vectors; it need not exist yet.
+    """
+    box = particles.box
+    band = Band.to_nyquist(box) if limit is None else Band(box, min(limit, (box - 1) // 2))
+    return Forecast(
+        disk=8.0 * len(particles) * len(band),
+        memory=_PROGRAM + _PER_VOXEL * float(box) ** 3,
+        disk_free=None if workspace is None else _free(workspace),
+        memory_installed=_installed(),
+    )
+
+
+def _free(folder: Path) -> float:
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    return float(shutil.disk_usage(existing).free)
+
+
+def _installed() -> float | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,375 @@
+"""A look at a stack before the work: what would spoil a run, found in seconds, each with its remedy.
+
+Optics and names are looked at for every particle; of the images only a sample is judged, and as many as a few
+hundred megabytes hold are searched for blank or damaged ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.data.contrast import Contrast, contrast_of
+from hoarfrost.data.forecast import Forecast, forecast
+from hoarfrost.errors import InputError
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.physics.aberrations import electron_wavelength
+from hoarfrost.physics.ctf import is_unity
+from hoarfrost.types import Optics, Particles
+
+Level = Literal["error", "warning", "info"]
+
+_SEARCHED_PIXELS = 64_000_000
+_CHUNK = 256
+_FEWEST_OF_A_GROUP = 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about a stack: how grave, what, and what to do."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+    @property
+    def line(self) -> str:
+        """Text and remedy in one line."""
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found; ``background_*`` and ``snr`` are means over the sampled images as stored."""
+
+    findings: tuple[Finding, ...]
+    contrast: Contrast
+    background_mean: float
+    background_std: float
+    snr: float  # variance of the signal over the whole image / variance of the noise; a rough estimate
+    forecast: Forecast
+
+    @property
+    def dark_particles(self) -> bool:
+        """Whether the images have to be inverted."""
+        return self.contrast.dark
+
+
+def check(
+    particles: Particles,
+    *,
+    diameter: float | None,
+    symmetry: str,
+    seed: int,
+    sample: int = 256,
+    limit: int | None = None,
+    workspace: Path | None = None,
+) -> Preflight:
+    """Look a stack over and refuse it where a run would be in vain.
+
+    Parameters
+    ----------
+    particles : Particles
+    diameter : float or None
+        Of the particle in Å, where known.
+    symmetry : str
+        Point group the run is to assume.
+    seed : int
+        Chooses the sample.
+    sample : int
+        Images judged for contrast and background.
+    limit : int, optional
+        Band limit of the transformed images, for the forecast; all of the band without it.
+    workspace : Path, optional
+        Folder that is to hold them.
+
+    Raises
+    ------
+    InputError
+        For the first finding of level "error": what, in which file and row, and the remedy, in one line.
+    """
+    preflight = inspect(
+        particles,
+        diameter=diameter,
+        symmetry=symmetry,
+        seed=seed,
+        sample=sample,
+        limit=limit,
+        workspace=workspace,
+    )
+    for finding in preflight.findings:
+        if finding.level == "error":
+            raise InputError(finding.line)
+    return preflight
+
+
+def inspect(
+    particles: Particles,
+    *,
+    diameter: float | None,
+    symmetry: str,
+    seed: int,
+    sample: int = 256,
+    limit: int | None = None,
+    workspace: Path | None = None,
+) -> Preflight:
+    """Everything :func:`check` would find, errors included, gravest first."""
+    point_group(symmetry)
+    if len(particles) == 0:
+        raise InputError("the stack holds no particles; look at the table, or at what selected from it")
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(particles), generator=generator)[:sample].sort().values
+    findings = [
+        *_damaged(particles, rows),
+        *_counted(particles),
+        *_optics(particles.optics),
+        *_fits(particles, diameter),
+    ]
+    images = particles.images.read(rows).nan_to_num(0.0, 0.0, 0.0)
+    radius = 0.45 * particles.box
+    if diameter is not None:
+        radius = min(radius, 0.5 * diameter / particles.pixel_size)
+    mean, deviation = background(images, radius)
+    ready = _comparable(images, mean, deviation)
+    contrast = contrast_of(ready, particles.optics[rows], None if diameter is None else radius)
+    findings += [
+        *_normalised(mean, deviation),
+        *_contrast(contrast, len(rows)),
+        *_mixed_contrast(ready, particles.optics[rows]),
+    ]
+    expected = forecast(particles, limit, workspace)
+    findings += [Finding("warning", text, remedy) for text, remedy in expected.concerns]
+    order: tuple[Level, ...] = ("error", "warning", "info")
+    return Preflight(
+        findings=tuple(sorted(findings, key=lambda finding: order.index(finding.level))),
+        contrast=contrast,
+        background_mean=float(mean.mean()),
+        background_std=float(deviation.mean()),
+        snr=max(0.0, float(ready.var(dim=(1, 2)).median()) - 1.0),
+        forecast=expected,
+    )
+
+
+def background(images: Float[Tensor, "b y x"], radius: float) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Mean and deviation of each image outside a centred circle of ``radius`` pixels."""
+    axis = torch.arange(images.shape[-1]) - images.shape[-1] // 2
+    outside = images[:, axis[:, None] ** 2 + axis**2 > radius**2]
+    return outside.mean(-1), outside.std(-1)
+
+
+def _comparable(
+    images: Float[Tensor, "b y x"], mean: Float[Tensor, "b"], deviation: Float[Tensor, "b"]
+) -> Float[Tensor, "b y x"]:
+    """Images on a background of mean 0 and deviation 1; those without any noise on a deviation 1 of their own."""
+    whole = images.std(dim=(1, 2))
+    scale = torch.where(deviation > 1e-3 * whole, deviation, whole).clamp(min=torch.finfo(images.dtype).tiny)
+    return (images - mean[:, None, None]) / scale[:, None, None]
+
+
+def _damaged(particles: Particles, rows: Int[Tensor, "b"]) -> Iterator[Finding]:
+    searched = min(len(particles), max(1, _SEARCHED_PIXELS // particles.box**2))
+    rows = torch.cat([rows, torch.linspace(0, len(particles) - 1, searched).long()]).unique()
+    faults: dict[str, list[int]] = {"has pixels that are not numbers (NaN or infinity)": [], "is blank": []}
+    for part in rows.split(_CHUNK):
+        images = particles.images.read(part).flatten(1)
+        finite = images.isfinite().all(1)
+        blank = finite & (images.amax(1) == images.amin(1))
+        for bad, found in zip((~finite, blank), faults.values(), strict=True):
+            found += part[bad].tolist()
+    for fault, found in faults.items():
+        if found:
+            others = f", as do {len(found) - 1} more of {len(rows)} looked at" if len(found) > 1 else ""
+            yield Finding(
+                "error",
+                f"{image_name(particles, found[0])} {fault}{others}",
+                "leave it out of the table, or extract it again",
+            )
+
+
+def image_name(particles: Particles, row: int) -> str:
+    """File and row of a particle as a user would look for it; rows count from 1."""
+    if particles.source is None:
+        return f"image {row + 1} of the stack"
+    names = particles.source.image_names()
+    image = f"image {max(0, int(names.index[row])) + 1} of {names.files[names.file[row]]}"
+    return f"{particles.source.path}: row {row + 1}: {image}"
+
+
+def _counted(particles: Particles) -> Iterator[Finding]:
+    count = len(particles)
+    if count < 20:
+        yield Finding("error", f"{count} particles are too few for a reconstruction", "give at least some hundred")
+    elif count < 200:
+        yield Finding(
+            "warning",
+            f"only {count} particles: expect a shape at 20 to 40 Å at best, and perhaps the wrong one",
+            "some thousands are needed for a map to trust",
+        )
+    elif count < 1000:
+        yield Finding("info", f"{count} particles are few: expect 10 to 20 Å", "add particles for detail")
+    if particles.source is not None:
+        names = particles.source.image_names()
+        pairs = torch.stack([torch.as_tensor(names.file), torch.as_tensor(names.index)], dim=1)
+        _, inverse, times = pairs.unique(dim=0, return_inverse=True, return_counts=True)
+        doubled = int((times - 1).sum())
+        if doubled:
+            first = int((times[inverse] > 1).nonzero()[0])
+            yield Finding(
+                "warning",
+                f"{image_name(particles, first)} is listed more than once, {doubled} surplus rows in all: halves "
+                "that share images look better than they are",
+                "remove duplicates from the table",
+            )
+
+
+def _optics(optics: Optics) -> Iterator[Finding]:
+    sizes = optics.pixel_size
+    if float(sizes.max() / sizes.min()) > 1.1:
+        yield Finding(
+            "warning",
+            f"pixel sizes from {float(sizes.min()):.4g} to {float(sizes.max()):.4g} Å in one stack",
+            "check them; each particle is used at its own",
+        )
+    if float(sizes.median()) > 12 or float(sizes.median()) < 0.2:
+        yield Finding(
+            "warning", f"a pixel of {float(sizes.median()):.4g} Å is unusual", "expected 0.3 to 10 Å; check it"
+        )
+    if bool(is_unity(optics).all()):
+        yield Finding("info", "the table holds no CTF", "images are taken as they are, with a CTF of 1")
+        return
+    defocus = 0.5 * (optics.defocus_u + optics.defocus_v)
+    limits = (
+        ("voltage", optics.voltage, 80.0, 300.0, "kV"),
+        ("spherical aberration", optics.spherical_aberration, 0.001, 5.0, "mm"),
+        ("amplitude contrast", optics.amplitude_contrast, 0.0, 0.3, ""),
+        ("defocus", defocus, 200.0, 80000.0, "Å"),
+    )
+    for what, values, low, high, unit in limits:
+        outside = ((values < low) | (values > high)).nonzero()
+        if len(outside):
+            row = int(outside[0])
+            yield Finding(
+                "warning",
+                f"row {row + 1}: {what} {float(values[row]):.5g} {unit}".rstrip() + f" ({len(outside)} rows in all)",
+                f"usual are {low:g} to {high:g} {unit}".rstrip() + "; check units and columns",
+            )
+    if len(optics) >= 20 and float(defocus.max() - defocus.min()) < 1.0 and not optics.phase_shift.any():
+        yield Finding(
+            "warning",
+            f"every particle has the same defocus ({float(defocus[0]):.0f} Å)",
+            "fit the CTF of each micrograph: its zeros are lost in all images alike",
+        )
+
+
+def _fits(particles: Particles, diameter: float | None) -> Iterator[Finding]:
+    box, pixel = particles.box, particles.pixel_size
+    side = box * pixel
+    if diameter is not None and diameter > side:
+        yield Finding(
+            "error",
+            f"the diameter of {diameter:g} Å is larger than the box ({box} pixels, {side:.0f} Å)",
+            f"check it, or extract with at least {good_box(1.5 * diameter / pixel)} pixels",
+        )
+    elif diameter is not None and diameter > 0.9 * side:
+        yield Finding(
+            "warning",
+            f"the particle ({diameter:g} Å) nearly fills the box ({side:.0f} Å): there is no background to measure "
+            "noise in",
+            f"extract with at least {good_box(1.5 * diameter / pixel)} pixels",
+        )
+    elif diameter is not None and diameter < 8 * pixel:
+        yield Finding(
+            "warning", f"a diameter of {diameter:g} Å is {diameter / pixel:.1f} pixels", "check it, or bin less"
+        )
+    yield from _delocalised(particles, diameter or 0.6 * side)
+
+
+def _delocalised(particles: Particles, diameter: float) -> Iterator[Finding]:
+    """Defocus moves detail of spacing 1/s by ``lambda df s - Cs lambda^3 s^3`` out of the particle's outline."""
+    optics = particles.optics
+    if bool(is_unity(optics).all()):
+        return
+    side, nyquist = particles.box * particles.pixel_size, 0.5 / particles.pixel_size
+    wavelength = electron_wavelength(optics.voltage)
+    defocus = 0.5 * (optics.defocus_u + optics.defocus_v).abs()
+    row = int((wavelength * defocus).argsort()[int(0.9 * (len(optics) - 1))])
+    frequency = torch.linspace(0, nyquist, 400, dtype=torch.float64)
+    spherical = 1e7 * optics.spherical_aberration[row] * wavelength[row] ** 3
+    moved = (wavelength[row] * defocus[row] * frequency - spherical * frequency**3).abs()
+    lost = (moved > side / 2).nonzero()
+    if len(lost):
+        resolution = 1 / float(frequency[int(lost[0])])
+        needed = (2 * float(moved[int(2 / 3 * 399)]) + diameter) / particles.pixel_size
+        yield Finding(
+            "warning" if resolution > 4 * particles.pixel_size else "info",
+            f"at a defocus of {float(defocus[row]) * 1e-4:.1f} µm detail beyond {resolution:.1f} Å leaves the box of "
+            f"{particles.box} pixels, and the CTF is too fast to sample there",
+            f"extract with {good_box(needed)} pixels where that detail matters",
+        )
+
+
+def good_box(pixels: float) -> int:
+    """The next even box with small prime factors, on which transforms are fast."""
+    box = 2 * -int(-pixels // 2)
+    while not _smooth(box):
+        box += 2
+    return box
+
+
+def _smooth(number: int) -> bool:
+    for prime in (2, 3, 5, 7):
+        while number % prime == 0:
+            number //= prime
+    return number == 1
+
+
+def _normalised(mean: Float[Tensor, "b"], deviation: Float[Tensor, "b"]) -> Iterator[Finding]:
+    centre = float(deviation.median())
+    if centre > 0 and (abs(float(mean.median())) > 0.3 or not 0.5 < centre < 2.0):
+        yield Finding(
+            "info",
+            f"images are not normalised (background {float(mean.median()):.3g} ± {centre:.3g})",
+            "each is put on a background of 0 ± 1 when it is read",
+        )
+    low, high = (float(deviation.quantile(share)) for share in (0.1, 0.9))
+    if low > 0 and high > 2 * low:
+        yield Finding(
+            "warning",
+            f"the background's deviation differs by a factor {high / low:.1f} between images",
+            "it is evened out, but ask whether the stack mixes exposures or extractions",
+        )
+
+
+def _contrast(contrast: Contrast, count: int) -> Iterator[Finding]:
+    figures = f"{contrast.significance:+.1f} standard errors, {100 * contrast.share:.0f} % of {count} images"
+    if contrast.dark:
+        yield Finding("warning", f"particles are dark ({figures})", "the images are inverted when they are read")
+    elif not contrast.decided:
+        yield Finding(
+            "warning",
+            f"whether particles are bright or dark cannot be told ({figures}); they are taken as bright",
+            "if they are dark, invert the stack; if there is no signal, check the picking",
+        )
+
+
+def _mixed_contrast(images: Float[Tensor, "b y x"], optics: Optics) -> Iterator[Finding]:
+    signs: dict[int, bool] = {}
+    for group in optics.group.unique().tolist():
+        rows = (optics.group == group).nonzero()[:, 0]
+        if len(rows) >= _FEWEST_OF_A_GROUP:
+            contrast = contrast_of(images[rows], optics[rows])
+            if contrast.decided:
+                signs[group] = contrast.dark
+    if len(set(signs.values())) > 1:
+        dark = ", ".join(str(group + 1) for group, is_dark in signs.items() if is_dark)
+        yield Finding(
+            "error",
+            f"particles are dark in optics group {dark} and bright in others",
+            "bring the stacks to one contrast first (particles bright)",
+        )

@@ -1,0 +1,220 @@
+"""The run behind ``hoarfrost abinit``: from a particle table to a folder with maps, poses and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hoarfrost.data.preflight import Preflight, check
+from hoarfrost.io.chimerax import contour_level, write_session_commands
+from hoarfrost.io.images import MrcImages
+from hoarfrost.io.mrc import write_map
+from hoarfrost.io.particles import read_particles, write_particles
+from hoarfrost.reconstruct.ab_initio import AbInitioConfig, AbInitioResult, ab_initio
+from hoarfrost.runs.examples import example_pairs
+from hoarfrost.runs.folder import RunFolder
+from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
+from hoarfrost.runs.report import ReportData, Start, write_report
+from hoarfrost.runs.running import Session, running
+from hoarfrost.types import Particles
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stack that was looked over, and the settings that follow from it."""
+
+    particles: Particles
+    config: AbInitioConfig
+    preflight: Preflight
+    inputs: tuple[InputRecord, ...]
+
+    @property
+    def forecast(self) -> str:
+        """Size of the work in one line."""
+        particles, expected = self.particles, self.preflight.forecast
+        return (
+            f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: "
+            f"about {expected.disk / 1e9:.1f} GB of disk while it runs and {expected.memory / 1e9:.1f} GB of memory"
+        )
+
+
+def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, workspace: Path | None = None) -> Ready:
+    """Read a particle table, and refuse a stack that a run would be in vain on.
+
+    Dark particles are noticed here: the settings returned say that images are to be inverted.
+    """
+    particles = read_particles(table, root=root)
+    preflight = check(
+        particles,
+        diameter=config.diameter,
+        symmetry=config.symmetry,
+        seed=config.seed,
+        limit=max(config.levels),
+        workspace=workspace,
+    )
+    if preflight.dark_particles:
+        config = config.model_copy(update={"invert": True})
+    return Ready(particles, config, preflight, input_records(table, particles))
+
+
+def input_records(table: Path, particles: Particles) -> tuple[InputRecord, ...]:
+    """What tells this table and its stacks from others."""
+    images = particles.images
+    stacks = [header.path for header in images.headers] if isinstance(images, MrcImages) else []
+    if not stacks or stacks == [table]:
+        return (stacks_record([table]),) if stacks else (table_record(table),)
+    return table_record(table), stacks_record(stacks)
+
+
+def run_abinit(
+    table: Path,
+    output: Path,
+    config: AbInitioConfig,
+    *,
+    console: Console,
+    root: Path | None = None,
+    force: bool = False,
+    command: Sequence[str] = (),
+) -> RunFolder:
+    """Find poses and a map, and leave everything in the folder ``output``.
+
+    Parameters
+    ----------
+    table : the particles, in any form that :func:`hoarfrost.io.particles.read_particles` knows.
+    output : the run folder. The same run, once begun there, goes on; once finished, is left as it is.
+    config : the settings; inversion of dark particles is added to them where needed.
+    console : where progress goes.
+    root : where to look for images as well.
+    force : replace another run that stands in the folder.
+    command : the command line, for the record.
+
+    Returns
+    -------
+    RunFolder
+        The folder with its record; ``resumed and finished`` if there was nothing left to do.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong with the stack, the settings or the folder.
+    StoppedBySignal
+        After Ctrl-C or SIGTERM; the same call goes on.
+    """
+    ready = look_over(table, config, root=root, workspace=output)
+    folder = RunFolder.open(
+        output,
+        verb="abinit",
+        config=ready.config.model_dump(),
+        inputs=ready.inputs,
+        command=command,
+        seed=config.seed,
+        force=force,
+    )
+    with folder:
+        if not folder.finished:
+            with running(folder, console, command) as session:
+                for finding in ready.preflight.findings:
+                    (session.warn if finding.level == "warning" else session.say)(finding.line)
+                session.say(ready.forecast)
+                result = reconstruct_into(folder, ready.particles, ready.config, session)
+                finish(folder, result, ready.config)
+    return folder
+
+
+def reconstruct_into(
+    folder: RunFolder, particles: Particles, config: AbInitioConfig, session: Session
+) -> AbInitioResult:
+    """Run the method in a folder, from its checkpoint where there is one, and write maps, poses and FSC."""
+    result = ab_initio(
+        particles,
+        config,
+        workspace=folder.cache,
+        store=folder.checkpoint,
+        listener=session.listener,
+        should_stop=session.should_stop,
+    )
+    session.say("writing maps, poses and report")
+    write_map(folder.output("map.mrc"), result.map)
+    write_map(folder.output("half1.mrc"), result.half_maps.first)
+    write_map(folder.output("half2.mrc"), result.half_maps.second)
+    write_map(folder.output("mask.mrc"), result.mask)
+    result.fsc.write_csv(folder.output("fsc.csv"))
+    write_particles(result.particles, folder.output("particles.star"))
+    source = getattr(result.particles.source, "path", None)
+    if source is not None and source.suffix == ".cs":
+        write_particles(result.particles, folder.output("particles.cs"))
+    write_session_commands(
+        folder.output("view.cxc"),
+        [folder.path / name for name in ("map.mrc", "half1.mrc", "half2.mrc")],
+        level=contour_level(result.map, result.mask),
+        half_level=contour_level(result.half_maps.first, result.mask),
+        diameter=result.diameter,
+    )
+    return result
+
+
+def finish(
+    folder: RunFolder, result: AbInitioResult, config: AbInitioConfig, scores: Mapping[str, Any] | None = None
+) -> None:
+    """Write the report, and close the record."""
+    results = summary(result) | ({} if scores is None else {"scores": dict(scores)})
+    timings = result.timings | folder.manifest.timings
+    manifest = folder.manifest.model_dump(mode="json") | {"results": results, "status": "finished"}
+    folder.output("report.html")
+    write_report(folder.path, report_data(result, config, timings, folder.manifest.warnings, scores), manifest)
+    for picture in sorted(folder.path.glob("figures/*.png")):
+        folder.output(f"figures/{picture.name}")
+    folder.finish(results)
+
+
+def report_data(
+    result: AbInitioResult,
+    config: AbInitioConfig,
+    timings: Mapping[str, float],
+    warnings: tuple[str, ...],
+    scores: Mapping[str, Any] | None,
+) -> ReportData:
+    """What the report shows of a result."""
+    starts = tuple(
+        Start(f"start {number}", tuple(start.scores.tolist()), start.chosen, start.agreement)
+        for number, start in enumerate(result.starts, 1)
+    )
+    resolution = result.fsc.resolution(0.143)
+    return ReportData(
+        map=result.map,
+        half_maps=result.half_maps,
+        mask=result.mask,
+        fsc=result.fsc,
+        particles=result.particles,
+        diameter=result.diameter,
+        symmetry=result.symmetry,
+        starts=starts,
+        noise=result.noise,
+        examples=example_pairs(result.particles, result.map, invert=config.invert, resolution=max(resolution, 15.0)),
+        timings=timings,
+        warnings=warnings,
+        scores=scores,
+    )
+
+
+def summary(result: AbInitioResult) -> dict[str, Any]:
+    """The figures that people ask for first; lengths in Å."""
+    poses = result.particles.poses
+    confidence = None if poses is None else poses.confidence
+    others = [start.agreement for start in result.starts if not start.chosen]
+    return {
+        "particles": len(result.particles),
+        "resolution": result.fsc.resolution(0.143),
+        "resolution_0.5": result.fsc.resolution(0.5),
+        "resolution_unmasked": result.fsc.resolution(0.143, "unmasked"),
+        "diameter": result.diameter,
+        "symmetry": result.symmetry,
+        "voxel_size": result.map.voxel_size,
+        "agreement_of_starts": max(others, default=None),
+        "median_confidence": None if confidence is None else float(confidence.median()),
+        "throughput": result.throughput,
+    }

@@ -1,0 +1,81 @@
+"""The machine that a run is on: what it is, how fast it multiplies matrices, how much memory the process took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores this process may use, memory, GPUs, and the libraries that set the speed."""
+    return {
+        "processor": _processor(),
+        "cores": available_cores(),
+        "memory_bytes": total_memory(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_memory() -> int:
+    """Bytes that could be had without swapping; the whole where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return total_memory()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), total_memory())
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def matrix_product_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 0.5) -> float:
+    """Multiply-adds counted as two operations, per second, of a square matrix product: the best of several."""
+    first = torch.randn(size, size, device=device).to(dtype)
+    second = torch.randn(size, size, device=device).to(dtype)
+    best, began = float("inf"), time.perf_counter()
+    first @ second
+    while time.perf_counter() - began < seconds or best == float("inf"):
+        _wait(device)
+        start = time.perf_counter()
+        first @ second
+        _wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,28 @@
+"""From options as a user gives them to the settings of a run."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from hoarfrost.errors import InputError
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.reconstruct.ab_initio import AbInitioConfig, Preset
+
+
+def ab_initio_settings(preset: Preset, **options: object) -> AbInitioConfig:
+    """The settings of a preset with the options that were given; those that are None keep the preset's value.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or a symmetry is unknown; the option is named as on the command line.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        config = AbInitioConfig.from_preset(preset, **given)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = "--" + str(detail["loc"][0] if detail["loc"] else "preset").replace("_", "-")
+        raise InputError(f"{option} {detail['input']}: {detail['msg']}; see hoarfrost abinit --help") from error
+    point_group(config.symmetry)
+    return config

@@ -1,0 +1,305 @@
+"""``report.html``: one file that tells whether a run can be trusted, shows why, and says how to go on.
+
+The report takes plain data (:class:`ReportData`), so that it serves any method; what is None is left out.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.errors import InputError
+from hoarfrost.io.files import replacing
+from hoarfrost.runs import figures, page, run_figures, theme
+from hoarfrost.runs.continuing import next_steps
+from hoarfrost.runs.sphere import orientation_sphere
+from hoarfrost.runs.verdict import Evidence, judge, unseen_share
+from hoarfrost.types import HalfMaps, Particles, Volume
+
+
+@dataclass(frozen=True)
+class Start:
+    """One independent start: its mean score after each iteration, and whether the run went on from it.
+
+    ``agreement`` is the share of images, 0 to 1, that it places as the chosen start does, once one is turned onto
+    the other; both hands count as the same.
+    """
+
+    label: str
+    scores: tuple[float, ...] = ()
+    chosen: bool = False
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report can show. Everything is optional; a section without data is left out."""
+
+    title: str = "Ab initio reconstruction"
+    map: Volume | None = None
+    half_maps: HalfMaps | None = None
+    mask: Volume | None = None
+    fsc: HalfMapFSC | None = None
+    particles: Particles | None = None  # with poses, halves and confidence
+    diameter: float | None = None  # Å
+    symmetry: str = "C1"
+    starts: tuple[Start, ...] = ()
+    noise: Float[Tensor, "groups shells"] | None = None  # power per coefficient of the normalised images
+    examples: tuple[Float[Tensor, "e y x"], Float[Tensor, "e y x"]] | None = None  # images, reprojections
+    timings: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, in order
+    peak_fraction: Mapping[str, float] = field(default_factory=dict)  # of the matrix-product peak, by stage
+    warnings: tuple[str, ...] = ()
+    scores: Mapping[str, Any] | None = None  # against a truth, as in scores.json
+
+
+class Picture(NamedTuple):
+    """A figure with the name of its PNG, its heading, and the sentence that says what good looks like."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def write_report(folder: Path, data: ReportData, manifest: Mapping[str, Any]) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` into a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder; files of an earlier report are replaced.
+    data : ReportData
+    manifest : mapping
+        ``run.json``: command, version, config, inputs, machine, ...; shown as it is, every text escaped.
+
+    Returns
+    -------
+    Path
+        The report: one file of at most a few megabytes that needs nothing beside it.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
+    pictures = folder / "figures"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{pictures}: cannot be made: {error.strerror}; choose another place for it") from error
+    body = [
+        *_opening(folder, data, manifest),
+        *_section("The map", _map_pictures(data), pictures),
+        *_section("Particles and their poses", _pose_pictures(data), pictures),
+        *_section("The starts", _start_pictures(data), pictures),
+        *_section("The data", _data_pictures(data), pictures),
+        *_truth(data),
+        *next_steps(folder, data.symmetry, data.diameter, None if data.fsc is None else data.fsc.resolution()),
+        *_section("Time", _time_pictures(data), pictures),
+        *_record(manifest),
+    ]
+    path = folder / "report.html"
+    with replacing(path) as temporary:
+        temporary.write_text(page.document(f"{data.title}: {folder.resolve().name}", body), encoding="utf-8")
+    return path
+
+
+def evidence_of(data: ReportData) -> Evidence:
+    """What the verdict is to rest on."""
+    poses = None if data.particles is None else data.particles.poses
+    confidence = None if poses is None else poses.confidence
+    return Evidence(
+        particles=None if data.particles is None else len(data.particles),
+        diameter=data.diameter,
+        fsc=data.fsc,
+        agreement=_best_agreement(data),
+        confidence=None if confidence is None else float(confidence.double().median()),
+        unseen=None if poses is None or len(poses) == 0 else unseen_share(poses.rotations, data.symmetry),
+        warnings=len(data.warnings),
+    )
+
+
+def _best_agreement(data: ReportData) -> float | None:
+    """How far the best of the other starts agrees with the chosen one."""
+    others = [start.agreement for start in data.starts if not start.chosen and start.agreement is not None]
+    return max(others, default=None)
+
+
+def _opening(folder: Path, data: ReportData, manifest: Mapping[str, Any]) -> Iterator[str]:
+    evidence = evidence_of(data)
+    verdict = judge(evidence)
+    yield "<header>" + page.heading(data.title, 1)
+    status = manifest.get("status")
+    where = f"{folder.resolve().name} · hoarfrost {manifest.get('version', '')}".rstrip()
+    yield page.paragraph(where + (f" · {status}" if status else "")) + "</header>"
+    yield f'<section class="verdict {verdict.level}">' + page.heading(verdict.headline) + page.bullets(verdict.reasons)
+    if data.warnings:
+        yield page.heading("Warnings of the run", 3) + page.bullets(data.warnings)
+    yield "</section>"
+    yield page.tiles(list(_headline_figures(data, evidence)))
+
+
+def _headline_figures(data: ReportData, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    if data.fsc is not None:
+        yield f"{data.fsc.resolution():.2f} Å", "resolution (FSC 0.143)"
+        yield f"{data.fsc.resolution(0.5):.2f} Å", "resolution (FSC 0.5)"
+    if evidence.particles is not None:
+        yield f"{evidence.particles:,}", "particles"
+    if evidence.agreement is not None:
+        yield f"{100 * evidence.agreement:.0f} %", "agreement of the starts"
+    if evidence.confidence is not None:
+        yield f"{evidence.confidence:.2f}", "median confidence"
+    if data.timings:
+        yield duration(sum(data.timings.values())), "time"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _section(title: str, pictures: Iterator[Picture], folder: Path) -> Iterator[str]:
+    parts = []
+    for name, heading, caption, figure in pictures:
+        theme.save_png(figure, folder / f"{name}.png")
+        parts.append(page.picture(heading, caption, theme.to_svg(figure, heading)))
+    if parts:
+        yield page.heading(title)
+        yield from parts
+
+
+def _map_pictures(data: ReportData) -> Iterator[Picture]:
+    if data.map is not None:
+        yield Picture(
+            "map",
+            "Slices and projections",
+            "Good: compact density with structure inside and an even, quiet background; rays, shells or a ball "
+            "without features mean wrong poses.",
+            figures.map_views(data.map, data.diameter),
+        )
+    if data.fsc is not None:
+        yield Picture(
+            "fsc",
+            "Resolution by Fourier shell correlation",
+            "Good: the curve stays near 1, falls once and then stays near 0; the grey dotted curve is what the mask "
+            "alone would give, and the resolution is where the blue curve first crosses 0.143.",
+            figures.fsc_curves(data.fsc),
+        )
+
+
+def _pose_pictures(data: ReportData) -> Iterator[Picture]:
+    poses = None if data.particles is None else data.particles.poses
+    if poses is not None and len(poses):
+        yield Picture(
+            "orientations",
+            "Viewing directions",
+            "Good: no large empty regions; a few dark spots are preferred views, which are harmless as long as the "
+            "rest of the sphere is not blank.",
+            orientation_sphere(poses.rotations),
+        )
+        if poses.confidence is not None:
+            yield Picture(
+                "confidence",
+                "Confidence of the poses",
+                "Good: most particles to the right; a peak at the left is junk or particles too noisy to place.",
+                figures.confidence_histogram(poses.confidence),
+            )
+        yield Picture(
+            "shifts",
+            "Shifts",
+            "Good: one cloud around the centre; a ring or a square edge means that particles lie beyond the range "
+            "searched, an offset cloud that picking was off centre.",
+            figures.shift_scatter(poses.shifts),
+        )
+    if data.examples is not None:
+        yield Picture(
+            "examples",
+            "Particles and the map seen the same way",
+            "Good: each particle (smoothed here) shows the outline of the view below it.",
+            figures.example_particles(*data.examples),
+        )
+
+
+def _start_pictures(data: ReportData) -> Iterator[Picture]:
+    chosen = next((start.label for start in data.starts if start.chosen), None)
+    if any(start.scores for start in data.starts):
+        yield Picture(
+            "starts",
+            "Score of each start",
+            "Good: every start climbs and levels off, and more than one ends near the top.",
+            run_figures.start_scores({start.label: start.scores for start in data.starts if start.scores}, chosen),
+        )
+    if _best_agreement(data) is not None:
+        shares = {start.label: start.agreement for start in data.starts if start.agreement is not None}
+        yield Picture(
+            "agreement",
+            "Agreement of the starts",
+            "Good: at least one other start well beyond the dashed line; starts that know nothing of each other "
+            "and place most images alike have found the same structure.",
+            run_figures.start_agreement(shares, chosen),
+        )
+
+
+def _data_pictures(data: ReportData) -> Iterator[Picture]:
+    if data.particles is not None and len(data.particles):
+        optics = data.particles.optics
+        mean = (optics.defocus_u + optics.defocus_v) / 2
+        if bool((mean != 0).any()):
+            yield Picture(
+                "defocus",
+                "Defocus",
+                "Good: a spread of half a micrometre or more, so that the zeros of one CTF are filled by others.",
+                run_figures.defocus_histogram(mean, optics.group),
+            )
+    if data.noise is not None and data.particles is not None:
+        yield Picture(
+            "noise",
+            "Noise spectrum",
+            "Good: smooth and falling or flat; spikes point to detector or pre-processing artefacts.",
+            run_figures.noise_spectra(data.noise, data.particles.box, data.particles.pixel_size),
+        )
+
+
+def _time_pictures(data: ReportData) -> Iterator[Picture]:
+    if data.timings:
+        yield Picture(
+            "timings",
+            "Where the time went",
+            "The percentages compare the arithmetic done with the fastest matrix product measured on this machine.",
+            run_figures.stage_timings(data.timings, data.peak_fraction),
+        )
+
+
+def _truth(data: ReportData) -> Iterator[str]:
+    if data.scores is not None:
+        yield page.heading("Against the known truth")
+        yield page.facts(data.scores)
+
+
+def _record(manifest: Mapping[str, Any]) -> Iterator[str]:
+    if not manifest:
+        return
+    yield page.heading("Record")
+    command = manifest.get("command")
+    if command is not None:
+        yield page.code(command if isinstance(command, str) else shlex.join(str(part) for part in command))
+    shown = {"command", "results", "timings", "warnings"}
+    groups = {key: value for key, value in manifest.items() if isinstance(value, Mapping) and key not in shown}
+    single = {key: value for key, value in manifest.items() if key not in shown and key not in groups}
+    yield page.facts(single)
+    for key, values in groups.items():
+        if values:
+            yield page.heading(str(key).replace("_", " ").capitalize(), 3) + page.facts(values)

@@ -1,0 +1,74 @@
+"""What surrounds the work of a run: progress, logs, stop signals, and a word on how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from hoarfrost.errors import InputError, Interrupted
+from hoarfrost.optimise.events import Listener, Message
+from hoarfrost.runs.folder import RunFolder
+from hoarfrost.runs.interrupt import StopSignals
+from hoarfrost.runs.progress import EVENTS_NAME, LOG_NAME, show_progress
+
+
+@dataclass(frozen=True)
+class Session:
+    """How the work of a run speaks, and how it learns that it is to stop."""
+
+    listener: Listener
+    should_stop: Callable[[], bool]
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        self.listener(Message(text))
+
+    def warn(self, text: str) -> None:
+        """A warning; it stays in the record of the run."""
+        self.listener(Message(text, "warning"))
+
+
+@contextmanager
+def running(folder: RunFolder, console: Console, command: Sequence[str] = ()) -> Iterator[Session]:
+    """Surround the work of a run.
+
+    Progress goes to the console and into ``log.txt`` and ``events.jsonl``, timings and warnings into ``run.json``. A
+    first Ctrl-C or SIGTERM makes ``should_stop`` true, a second one ends the work where it stands; either way
+    :class:`hoarfrost.runs.interrupt.StoppedBySignal` says how to go on. Any other failure is written into the log.
+    """
+    log, events = folder.output(LOG_NAME), folder.output(EVENTS_NAME)
+    note = _Later()
+    with show_progress(console, log, events, folder.listen) as listener, StopSignals(note.say) as stop:
+        note.listener = listener
+        session = Session(listener, stop)
+        if folder.resumed:
+            session.say(f"going on with the run in {folder.path}")
+        again = f"the same command goes on from there: {shlex.join(command)}" if command else "run it again to go on"
+        try:
+            yield session
+        except Interrupted as error:
+            raise stop.stopped(f"{folder.path}: stopped, with everything saved; {again}") from error
+        except KeyboardInterrupt as error:
+            raise stop.stopped(f"{folder.path}: stopped at once, at the last checkpoint; {again}") from error
+        except InputError:
+            raise
+        except BaseException:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(traceback.format_exc())
+            raise
+
+
+class _Later:
+    """Speaks through a listener that is known only after the signals are caught."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+
+    def say(self, text: str) -> None:
+        if self.listener is not None:
+            self.listener(Message(text))

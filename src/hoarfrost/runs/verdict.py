@@ -1,0 +1,177 @@
+"""What a run's figures mean in plain words: whether to trust the map, and what to do where not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.runs.sphere import sphere_directions
+
+Level = Literal["good", "caution", "bad"]
+
+EMPTY_SHARE = 0.05
+"""A direction of Fourier space that gets less than this share of even coverage counts as unseen."""
+
+_HEADLINES: dict[Level, str] = {
+    "good": "The run looks sound.",
+    "caution": "Usable, with reservations.",
+    "bad": "Do not trust this map.",
+}
+_VIEWS = 20000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on; what was not measured is None."""
+
+    particles: int | None = None
+    diameter: float | None = None  # Å
+    fsc: HalfMapFSC | None = None
+    agreement: float | None = None  # share of images placed alike by the chosen start and the best other, 0 to 1
+    confidence: float | None = None  # median over particles
+    unseen: float | None = None  # share of Fourier directions without data
+    warnings: int = 0  # that the run gave on its way
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A headline, its level, and the sentences behind it, gravest first."""
+
+    level: Level
+    headline: str
+    reasons: tuple[str, ...]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict on a run: the gravest of what its parts say."""
+    remarks = [
+        *_of_halves(evidence),
+        *_of_starts(evidence),
+        *_of_views(evidence),
+        *_of_poses(evidence),
+    ]
+    levels: tuple[Level, ...] = ("bad", "caution", "good")
+    ordered = sorted(remarks, key=lambda remark: levels.index(remark[0]))
+    level: Level = ordered[0][0] if ordered else "good"
+    reasons = tuple(text for _, text in ordered)
+    if level == "good" and evidence.warnings:
+        return Verdict("caution", "The run looks sound; read its warnings.", reasons)
+    return Verdict(level, _HEADLINES[level], reasons)
+
+
+def unseen_share(
+    rotations: Float[Tensor, "n 3 3"], symmetry: str = "C1", half_width: float = math.radians(5.0)
+) -> float:
+    """Share of directions in Fourier space that hardly any central slice passes within ``half_width`` radians.
+
+    A slice holds the directions perpendicular to its view, so that even views put the share ``sin(half_width)`` of
+    all slices next to each direction; one with less than a twentieth of that is a hole in the data. Views all round
+    one axis leave no hole; views along one axis alone leave a wide one.
+    """
+    views = rotations[:: max(1, len(rotations) // _VIEWS), 2].double().cpu()
+    views = (views @ point_group(symmetry).to(views)).reshape(-1, 3)
+    directions = sphere_directions()
+    near = torch.zeros(len(directions), dtype=torch.float64)
+    for part in views.split(_VIEWS):
+        near += ((directions @ part.T).abs() < math.sin(half_width)).sum(1)
+    coverage = near / (len(views) * math.sin(half_width))
+    return float((coverage < EMPTY_SHARE).double().mean())
+
+
+Remark = tuple[Level, str]
+
+
+def _of_halves(evidence: Evidence) -> list[Remark]:
+    fsc = evidence.fsc
+    if fsc is None:
+        return []
+    resolution = fsc.resolution()
+    side = 1 / float(fsc.frequency[1])
+    scale = evidence.diameter or 0.6 * side
+    if resolution > scale / 3:
+        return [
+            (
+                "bad",
+                f"The half-maps agree only to {resolution:.0f} Å, a third of the particle's size or worse: nothing "
+                "beyond its outline was found. The images may hold mostly noise, or their contrast or CTF is wrong.",
+            )
+        ]
+    if not (fsc.corrected[1:] < 0.143).any():
+        return [
+            (
+                "caution",
+                f"The half-maps agree all the way to the pixel limit ({resolution:.2f} Å): a smaller pixel may show "
+                "more. If that is finer than you expected, look for duplicate particles in the stack.",
+            )
+        ]
+    unmasked = fsc.resolution(curve="unmasked")
+    remarks: list[Remark] = [
+        (
+            "good",
+            f"Two halves of the data that never met agree to {resolution:.1f} Å (FSC 0.143, corrected for the mask; "
+            f"{unmasked:.1f} Å without a mask).",
+        )
+    ]
+    if unmasked > 3 * resolution:
+        remarks.append(
+            (
+                "caution",
+                "The resolution rests heavily on the mask: check that the mask is not tighter than the particle.",
+            )
+        )
+    return remarks
+
+
+def _of_starts(evidence: Evidence) -> list[Remark]:
+    agreement = evidence.agreement
+    if agreement is None:
+        return []
+    share = f"{100 * agreement:.0f} %"
+    if agreement < 0.5:
+        text = (
+            f"Independent starts found different maps (they place {share} of the images alike): at most one is right. "
+            "Run again with --preset careful and another --seed; if they still differ, the data do not settle the map."
+        )
+        return [("bad", text)]
+    if agreement < 0.7:
+        text = (
+            f"Independent starts agree only in part (they place {share} of the images alike): the coarse shape is "
+            "likely right, details may not be. Run again with --preset careful."
+        )
+        return [("caution", text)]
+    return [("good", f"Independent random starts came to the same map: they place {share} of the images alike.")]
+
+
+def _of_views(evidence: Evidence) -> list[Remark]:
+    unseen = evidence.unseen
+    if unseen is None or unseen < 0.01:
+        return []
+    text = (
+        f"No view covers {100 * unseen:.0f} % of the directions: the map is smeared along them, whatever the FSC says. "
+        "Tilted data or another grid help; so does --symmetry if the particle has one."
+    )
+    return [("caution", text)]
+
+
+def _of_poses(evidence: Evidence) -> list[Remark]:
+    remarks: list[Remark] = []
+    if evidence.confidence is not None and evidence.confidence < 0.5:
+        text = (
+            f"Half of the poses have a confidence below {evidence.confidence:.2f}: many particles could sit in other "
+            "orientations just as well. Remove junk by 2D classification, or add particles."
+        )
+        remarks.append(("caution", text))
+    if evidence.particles is not None and evidence.particles < 1000:
+        text = (
+            f"{evidence.particles:,} particles are few: expect a shape rather than detail, and other maps from other "
+            "subsets."
+        )
+        remarks.append(("caution", text))
+    return remarks
