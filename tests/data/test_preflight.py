@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -108,7 +109,8 @@ def test_clean_stack_has_no_findings_but_its_size(generator: torch.Generator) ->
 
 def star(folder: Path, images: np.ndarray, names: list[str]) -> Path:
     """A RELION 3.1 table next to its stack."""
-    with mrcfile.new(folder / "stack.mrcs") as file:
+    with mrcfile.new(folder / "stack.mrcs") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # values that are not numbers are meant
         file.set_data(images.astype(np.float32))
         file.set_image_stack()
     rows = "\n".join(f"{name} {9000 + 40 * row} {8800 + 40 * row} 30.0 1" for row, name in enumerate(names))

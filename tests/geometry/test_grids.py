@@ -42,10 +42,11 @@ def test_half_turns_are_half_the_in_plane_grid_away():
     torch.testing.assert_close(turned, rotations[:, half:])
 
 
-def test_shift_grid_is_a_disc_without_corners():
+def test_shift_grid_is_a_square_without_corners():
     grid = shift_grid(9.6, 7)
-    assert len(grid) == 37
-    assert grid.norm(dim=-1).max() <= 9.6 + 1.6
+    assert len(grid) == 45
+    assert grid.abs().max() == pytest.approx(9.6)
+    assert grid.norm(dim=-1).max() == pytest.approx(math.hypot(9.6, 6.4))
     assert (grid == 0).all(-1).any()
     assert torch.equal(shift_grid(9.6, 1), torch.zeros(1, 2))
     fine = subdivide(grid, 3.2)

@@ -97,7 +97,7 @@ def test_a_truncated_file_names_expected_and_actual_bytes(tmp_path: Path) -> Non
     ("content", "message"),
     [
         (b"", "not an MRC file: 0 bytes"),
-        (b"x" * 5000, "not a readable MRC file|impossible size|holds no plain images"),
+        (b"x" * 5000, "not an MRC file, or truncated: its header announces"),
         (bytes(2048), "impossible size|not a readable"),
     ],
 )

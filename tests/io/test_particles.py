@@ -97,6 +97,9 @@ def test_a_missing_image_names_the_first_and_what_was_tried(tmp_path: Path) -> N
     assert len(lazily) == 3
     with pytest.raises(InputError, match=r"row 2: image file x/u\.mrcs not found"):
         lazily.images.read(torch.tensor([0]))
+    write_particles(lazily, tmp_path / "u.star")  # the old table needs no image
+    with pytest.raises(InputError, match="has to state the size of the images"):
+        write_particles(lazily, tmp_path / "u.cs")
 
 
 def test_images_in_memory_cannot_be_named(tmp_path: Path) -> None:

@@ -185,19 +185,19 @@ def validate_half_maps(
         If the maps and the mask are not on one grid.
     """
     first, second = half_maps.first, half_maps.second
-    unmasked = fourier_shell_correlation(first, second)
+    unmasked = fourier_shell_correlation(first, second).cpu()
     frequency = shell_frequency(first.box, first.voxel_size)
     start = _first_shell_below(unmasked, RANDOMISE_BELOW)
+    nothing = torch.zeros_like(unmasked)
     if mask is None:
-        return HalfMapFSC(frequency, unmasked, unmasked, torch.zeros_like(unmasked), unmasked, start)
+        return HalfMapFSC(frequency, unmasked, unmasked, nothing, unmasked, start)
     _require_alike(first, mask, None)
-    masked = fourier_shell_correlation(first, second, mask.data)
+    masked = fourier_shell_correlation(first, second, mask.data).cpu()
     if not randomise:
-        return HalfMapFSC(frequency, unmasked, masked, torch.zeros_like(masked), masked, start)
+        return HalfMapFSC(frequency, unmasked, masked, nothing, masked, start)
     generator = torch.Generator().manual_seed(seed)
-    randomised = fourier_shell_correlation(
-        randomise_phases(first, start, generator), randomise_phases(second, start, generator), mask.data
-    )
+    scrambled = randomise_phases(first, start, generator), randomise_phases(second, start, generator)
+    randomised = fourier_shell_correlation(scrambled[0], scrambled[1], mask.data).cpu()
     corrected = masked.clone()
     tail = slice(start + UNCORRECTED_SHELLS, None)
     corrected[tail] = (masked[tail] - randomised[tail]) / (1 - randomised[tail]).clamp(min=1e-3)

@@ -12,29 +12,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.io.atoms import Atoms
 
 _HELIX_SPACING = 10.0  # Å between neighbouring axes
 _RISE, _TURN, _BACKBONE_RADIUS = 1.5, math.radians(100), 2.3  # of an alpha helix: Å and angle a residue, Å
 _PROTEIN_VOLUME = 150.0  # Å^3 a residue takes in a packed domain
-_BODY = 7
-_ARM = 3
+_BODY = (250, 210, 230, 170, 190, 150, 200, 160)  # residues of its domains
+_ARM = (130, 110)
 _CARBON, _NITROGEN, _OXYGEN = 6, 7, 8
 
 
-def builtin_complex(seed: int = 7) -> Atoms:
-    """Seven domains in a heap and three in an arm: some 1,800 residues, 200 kDa, 150 Å long, chiral and asymmetric.
+def builtin_complex(seed: int = 5) -> Atoms:
+    """Eight domains in a heap and two in an arm: some 1,800 residues, 190 kDa, 150 Å long, chiral and asymmetric.
 
     The same seed always gives the same molecule; the centre of mass is the origin.
     """
     generator = torch.Generator().manual_seed(seed)
-    residues = torch.cat([torch.tensor([250, 210, 230, 170, 190, 150, 200]), torch.tensor([160, 130, 110])])
-    radii = (residues * _PROTEIN_VOLUME * 3 / (4 * math.pi)) ** (1 / 3)
-    centres = _arrange(radii, generator)
-    atoms = [
-        centre + _domain(int(count), generator) for centre, count in zip(centres, residues, strict=True)
-    ]
-    coordinates = torch.cat(atoms)
+    sizes = (*_BODY, *_ARM)
+    centres = _arrange(torch.tensor([_radius(size) for size in sizes], dtype=torch.float64), generator)
+    domains = [centre + _domain(size, generator) for centre, size in zip(centres, sizes, strict=True)]
+    coordinates = torch.cat(domains)
     # A residue is five backbone and three side-chain atoms, in the order in which _domain puts them.
     elements = torch.tensor([_NITROGEN, _CARBON, _CARBON, _OXYGEN, _CARBON, _CARBON, _CARBON, _OXYGEN])
     model = Atoms(
@@ -50,14 +48,14 @@ def builtin_complex(seed: int = 7) -> Atoms:
 def _arrange(radii: Float[Tensor, "d"], generator: torch.Generator) -> Float[Tensor, "d 3"]:
     """Centres of touching domains: each of the body's finds the place nearest to its middle; the arm leads away."""
     centres = torch.zeros(1, 3, dtype=torch.float64)
-    for radius in radii[1:_BODY]:
+    for radius in radii[1 : len(_BODY)]:
         places = _touching(centres, radii, float(radius), generator)
         nearest = torch.linalg.vector_norm(places - centres.mean(0), dim=-1)
         # Not quite the nearest place, so that the heap is no ball.
-        chosen = nearest.argsort()[int(torch.randint(0, 12, (1,), generator=generator))]
+        chosen = nearest.argsort()[int(torch.randint(0, 6, (1,), generator=generator))]
         centres = torch.cat([centres, places[chosen][None]])
     direction = _unit(torch.randn(1, 3, generator=generator, dtype=torch.float64))[0]
-    for radius in radii[_BODY:]:
+    for radius in radii[len(_BODY) :]:
         places = _touching(centres, radii, float(radius), generator)
         chosen = ((places - centres.mean(0)) @ direction).argmax()
         bend = torch.randn(3, generator=generator, dtype=torch.float64)
@@ -77,7 +75,7 @@ def _touching(centres: Tensor, radii: Tensor, radius: float, generator: torch.Ge
 
 def _domain(residues: int, generator: torch.Generator) -> Float[Tensor, "a 3"]:
     """A bundle of helices through a ball of the right volume, tilted and turned at random."""
-    radius = (residues * _PROTEIN_VOLUME * 3 / (4 * math.pi)) ** (1 / 3)
+    radius = _radius(residues)
     grid = torch.arange(-4, 5, dtype=torch.float64)
     row, column = (axis.flatten() for axis in torch.meshgrid(grid, grid, indexing="ij"))
     hexagonal = torch.stack([column + 0.5 * (row % 2), row * math.sqrt(0.75)], dim=-1) * _HELIX_SPACING
@@ -92,8 +90,7 @@ def _domain(residues: int, generator: torch.Generator) -> Float[Tensor, "a 3"]:
         count = min(count, left)
         left -= count
         helices.append(_helix(axis, count, generator))
-    turn = _random_rotation(generator)
-    return torch.cat(helices) @ turn.T
+    return torch.cat(helices) @ random_rotations(1, generator)[0].T
 
 
 def _helix(axis: Float[Tensor, "2"], residues: int, generator: torch.Generator) -> Float[Tensor, "a 3"]:
@@ -119,10 +116,9 @@ def _around(radius: Tensor, angle: Tensor, height: Tensor) -> Float[Tensor, "r 3
     return torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
 
 
-def _random_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:
-    from hoarfrost.geometry.rotations import random_rotations
-
-    return random_rotations(1, generator)[0]
+def _radius(residues: int) -> float:
+    """Radius in Å of a ball of packed protein."""
+    return (residues * _PROTEIN_VOLUME * 3 / (4 * math.pi)) ** (1 / 3)
 
 
 def _unit(vectors: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:

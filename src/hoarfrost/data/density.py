@@ -75,6 +75,17 @@ def extent(atoms: Atoms) -> float:
     return float(torch.linalg.vector_norm(atoms.coordinates - atoms.centre_of_mass, dim=-1).max())
 
 
+def fitting_pixel_size(model: Volume | Atoms, box: int) -> float:
+    """A pixel size at which images of ``box`` pixels suit a model; Å.
+
+    The sphere that holds an atomic model fills two thirds of the box, rounded up to 0.05 Å and not below 1 Å; a map
+    fills all of it.
+    """
+    if isinstance(model, Volume):
+        return max(model.data.shape) * model.voxel_size / box
+    return max(1.0, math.ceil(2 * extent(model) / (2 / 3 * box) * 20) / 20)
+
+
 def _draw(atoms: Atoms, b_factors: Tensor, box: int, spacing: float, blur: float) -> Float[Tensor, "z y x"]:
     """The model on a periodic grid (z, y, x) with its origin at voxel ``floor(D/2)``."""
     calculator = gemmi.DensityCalculatorE()

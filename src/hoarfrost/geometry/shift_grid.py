@@ -8,18 +8,17 @@ from torch import Tensor
 
 
 def shift_grid(extent: float, count: int) -> Float[Tensor, "t 2"]:
-    """Shifts (x, y) of a ``count x count`` grid over ``[-extent, extent]``, within the circle that just misses its corners.
+    """Shifts (x, y) of a ``count x count`` grid over ``[-extent, extent]``, less its four corners.
 
-    The unit is the caller's. The circle reaches half a step past the extent, so that the axes keep their end points;
-    a grid of one shift is no shift at all.
+    The unit is the caller's. A grid of one shift is no shift at all.
     """
     if count == 1:
         return torch.zeros(1, 2)
     step = 2 * extent / (count - 1)
     axis = (torch.arange(count) - (count - 1) / 2) * step
     x, y = torch.meshgrid(axis, axis, indexing="xy")
-    inside = x**2 + y**2 <= (extent + 0.5 * step) ** 2
-    return torch.stack([x[inside], y[inside]], dim=-1)
+    corner = (x.abs() > extent - 0.5 * step) & (y.abs() > extent - 0.5 * step)
+    return torch.stack([x[~corner], y[~corner]], dim=-1)
 
 
 def subdivide(shifts: Float[Tensor, "*n 2"], step: float) -> Float[Tensor, "*n 4 2"]:

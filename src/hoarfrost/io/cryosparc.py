@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +14,13 @@ from torch import Tensor
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
-from hoarfrost.io.files import existing_file, replacing
+from hoarfrost.io.files import replacing
+from hoarfrost.io.records import decimal, join_records, load_records, unique_ids, with_fields, without_fields
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
 from hoarfrost.types import Optics, Particles, Poses
 
 logger = logging.getLogger("hoarfrost")
 
-_NUMPY, _COMPRESSED = b"\x93NUMPY", b"\x95CSDAT"
 _CONFIDENCE = "hoarfrost/confidence"
 _PASSTHROUGH = "*passthrough_particles*.cs"
 # Fields whose meaning in our terms is not documented well enough to apply; non-zero values are named in the log.
@@ -67,13 +65,13 @@ class CryosparcTable:
         InputError
             Not a ``.cs`` file, the compressed layout, no particles, or a passthrough file of other particles.
         """
-        data = _load(path)
+        data = load_records(path)
         if len(data) == 0:
             raise InputError(f"{path}: holds no particles (0 rows)")
         found = [] if passthrough else [other for other in sorted(path.parent.glob(_PASSTHROUGH)) if other != path]
         for other in (*passthrough, *found):
-            extra = _load(other)
-            matched = _join(data, extra)
+            extra = load_records(other)
+            matched = join_records(data, extra)
             if matched is None and other in passthrough:
                 raise InputError(f"{other}: lacks some particles (uid) of {path}; give the passthrough of the same job")
             if matched is not None:
@@ -102,7 +100,7 @@ class CryosparcTable:
             logger.warning("%s: a .cs file has no place for %s; left out", path, ", ".join(lost))
         box = particles.images.box
         fields: dict[str, np.ndarray] = {
-            "uid": _unique_ids(names),
+            "uid": unique_ids(names),
             "blob/path": np.array([names.files[i] for i in names.file], dtype=np.bytes_),
             "blob/idx": np.maximum(names.index, 0).astype(np.uint32),
             "blob/shape": np.full((count, 2), box, np.uint32),
@@ -222,7 +220,7 @@ class CryosparcTable:
         table = self._with_ctf(particles, pixel_size)
         if particles.poses is None:
             dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == _CONFIDENCE]
-            return replace(table, data=_without(table.data, dropped))
+            return replace(table, data=without_fields(table.data, dropped))
         return table._with_poses(particles, particles.poses, pixel_size)
 
     def moved(self, names: ImageNames, box: int, binning: float) -> CryosparcTable:
@@ -237,7 +235,7 @@ class CryosparcTable:
                 fields[name] = (self.data[name] * binning).astype(self.data[name].dtype)
             elif name.startswith("alignments") and name.endswith("/shift"):
                 fields[name] = (self.data[name] / binning).astype(self.data[name].dtype)
-        return replace(self, data=_with_fields(self.data, fields))
+        return replace(self, data=with_fields(self.data, fields))
 
     def write(self, path: Path) -> None:
         """Write the plain numpy layout."""
@@ -249,7 +247,7 @@ class CryosparcTable:
         return self.data.dtype.names or ()
 
     def _number(self, name: str) -> Tensor:
-        values = _decimal(self.data[name])
+        values = decimal(self.data[name])
         bad = ~np.isfinite(values.reshape(len(self), -1)).all(axis=1)
         if bad.any():
             raise InputError(f"{self.path}: row {int(np.argmax(bad)) + 1}: field {name} is not a finite number")
@@ -297,7 +295,7 @@ class CryosparcTable:
                 fields[name] = (
                     np.where((new == was).numpy(), self.data[name], values) if name in self._fields else values
                 )
-        return replace(self, data=_with_fields(self.data, fields))
+        return replace(self, data=with_fields(self.data, fields))
 
     def _with_poses(self, particles: Particles, poses: Poses, pixel_size: Tensor) -> CryosparcTable:
         count, old = len(self), self.poses(pixel_size)
@@ -311,7 +309,7 @@ class CryosparcTable:
         elif old is not None:
             turned = (rotations == old.rotations).all(-1).all(-1).numpy()
             moved = (shifts == old.shifts).all(-1).numpy()
-        grown = replace(self, data=_with_fields(self.data, fields))
+        grown = replace(self, data=with_fields(self.data, fields))
         if not turned.all():
             vector = matrix_to_rotation_vector(rotations.mT).numpy().astype(np.float32)
             if "alignments3D/pose" in self._fields:
@@ -332,71 +330,8 @@ class CryosparcTable:
         if poses.confidence is not None:
             fields[_CONFIDENCE] = poses.confidence.cpu().numpy().astype(np.float32)
         elif _CONFIDENCE in self._fields:
-            data = _without(data, [_CONFIDENCE])
-        return replace(self, data=_with_fields(data, fields))
-
-
-def _load(path: Path) -> np.ndarray:
-    with existing_file(path).open("rb") as stream:
-        magic = stream.read(6)
-    if magic == _COMPRESSED:
-        raise InputError(
-            f"{path}: is in cryoSPARC's compressed layout; with cryosparc-tools rewrite it as "
-            "Dataset.load(file).save(other, format=1)"
-        )
-    if magic != _NUMPY:
-        raise InputError(f"{path}: not a cryoSPARC .cs file (a numpy table is expected)")
-    try:
-        data: Any = np.load(path, allow_pickle=False, max_header_size=2**26)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: a damaged or truncated .cs file: {reason}") from error
-    if data.dtype.names is None or data.ndim != 1:
-        raise InputError(f"{path}: a numpy file without named fields; not a cryoSPARC particle table")
-    return data
-
-
-def _join(data: np.ndarray, extra: np.ndarray) -> np.ndarray | None:
-    """``data`` with the fields it lacks, matched by uid; None where some particle is not in ``extra``."""
-    if "uid" not in (data.dtype.names or ()) or "uid" not in (extra.dtype.names or ()) or len(extra) == 0:
-        return None
-    order = np.argsort(extra["uid"])
-    places = order[np.searchsorted(extra["uid"], data["uid"], sorter=order).clip(max=len(extra) - 1)]
-    if not np.array_equal(extra["uid"][places], data["uid"]):
-        return None
-    known = set(data.dtype.names or ())
-    return _with_fields(data, {name: extra[name][places] for name in extra.dtype.names or () if name not in known})
-
-
-def _with_fields(data: np.ndarray, fields: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A copy with fields exchanged in place or added at the end."""
-    if not fields:
-        return data
-    columns = {name: data[name] for name in data.dtype.names or ()} | dict(fields)
-    grown = np.empty(len(data), dtype=[(name, values.dtype, values.shape[1:]) for name, values in columns.items()])
-    for name, values in columns.items():
-        grown[name] = values
-    return grown
-
-
-def _without(data: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    kept = {name: data[name] for name in data.dtype.names or () if name not in set(names)}
-    result = np.empty(len(data), dtype=[(name, values.dtype, values.shape[1:]) for name, values in kept.items()])
-    for name, values in kept.items():
-        result[name] = values
-    return result
-
-
-def _unique_ids(names: ImageNames) -> np.ndarray:
-    digests = [
-        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names.relion()
-    ]
-    return np.frombuffer(b"".join(digests), dtype="<u8")
-
-
-def _decimal(values: np.ndarray) -> np.ndarray:
-    """As float64: the shortest decimal that a float32 stands for, so that 2.95 Å is not 2.950000047683716 Å."""
-    return values.astype("S32").astype(np.float64) if values.dtype.kind == "f" else values.astype(np.float64)
+            data = without_fields(data, [_CONFIDENCE])
+        return replace(self, data=with_fields(data, fields))
 
 
 def _text(name: bytes) -> str:

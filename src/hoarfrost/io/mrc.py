@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from mrcfile import utils as mrc_utils
+from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.mrcobject import MrcObject
 from torch import Tensor
 
@@ -62,6 +63,8 @@ def read_header(path: Path) -> MrcHeader:
     actual = path.stat().st_size
     if actual < _HEADER_BYTES and not compressed:
         raise InputError(f"{path}: not an MRC file: {actual} bytes, a header alone has {_HEADER_BYTES}")
+    if not compressed:
+        _refuse_impossible_extension(path, actual)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         try:
@@ -148,7 +151,7 @@ def write_stack(
             stream.write(images.data)
             written += len(images)
             total += float(images.sum(dtype=np.float64))
-            total_squares += float(np.square(images, dtype=np.float64).sum())
+            total_squares += float(np.einsum("byx,byx->b", images, images).sum(dtype=np.float64))
             low, high = min(low, float(images.min())), max(high, float(images.max()))
         if written != count:
             raise ValueError(f"{written} images written where {count} were announced")
@@ -167,6 +170,16 @@ class _NewFile(MrcObject):
         self._create_default_attributes()
         self.set_data(data)
         self.voxel_size = voxel_size
+
+
+def _refuse_impossible_extension(path: Path, actual: int) -> None:
+    """Refuse a header whose extension would be longer than the file: mrcfile would take the memory for it first."""
+    raw = np.fromfile(path, HEADER_DTYPE, 1)
+    lengths = (int(raw["nsymbt"][0]), int(raw.byteswap()["nsymbt"][0]))
+    if not any(0 <= length <= actual - _HEADER_BYTES for length in lengths):
+        raise InputError(
+            f"{path}: not an MRC file, or truncated: its header announces {lengths[0]} more bytes of header"
+        )
 
 
 def _parsed(path: Path, header: np.recarray, dtype: np.dtype) -> MrcHeader:

@@ -169,8 +169,10 @@ def _header_pixel_size(path: Path, images: MrcImages | MissingImages) -> torch.T
 def _image_names(particles: Particles, source: ParticleTable | None, path: Path) -> ImageNames:
     """Image names for a new table: as the old table had them, or those of the stacks themselves."""
     if isinstance(particles.images, MissingImages) and particles.box == 0:
-        # A new table states the size of the images.
-        raise InputError(particles.images.reason)
+        raise InputError(
+            f"{path}: a new table has to state the size of the images, which the old one does not, and the images "
+            f"are not there: {particles.images.reason}"
+        )
     if source is not None and not isinstance(source, StackTable):
         return source.image_names()
     images: ImageSource = particles.images

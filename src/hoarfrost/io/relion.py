@@ -1,10 +1,8 @@
-"""RELION particle tables: what their columns mean, from version 2 to 5, and how poses go back into them."""
+"""RELION particle tables, from version 2 to 5: what their columns mean."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,27 +12,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.errors import InputError
-from hoarfrost.geometry.rotations import euler_to_matrix, matrix_to_euler
-from hoarfrost.io.star import StarBlock, Tokens, decode, number_tokens, read_star, text_tokens, unquoted, write_star
+from hoarfrost.geometry.rotations import euler_to_matrix
+from hoarfrost.io.relion_columns import (
+    ANGLES,
+    CONFIDENCE,
+    ORIGINS,
+    PIXEL_ORIGINS,
+    new_blocks,
+    with_ctf,
+    with_integers,
+    with_poses,
+)
+from hoarfrost.io.star import StarBlock, decode, number_tokens, read_star, text_tokens, unquoted, write_star
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
 from hoarfrost.types import Optics, Particles, Poses
 
 logger = logging.getLogger("hoarfrost")
 
-_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
-_PIXEL_ORIGINS = ("rlnOriginX", "rlnOriginY")
-_CONFIDENCE = "rlnMaxValueProbDistribution"
 _CTF_KERNEL = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")
-# Columns that a particle has for itself: field of Optics, label, value in the file for one inside.
-_PER_PARTICLE = (
-    ("defocus_u", "rlnDefocusU", 1.0),
-    ("defocus_v", "rlnDefocusV", 1.0),
-    ("defocus_angle", "rlnDefocusAngle", 180 / math.pi),
-    ("phase_shift", "rlnPhaseShift", 180 / math.pi),
-    ("b_factor", "rlnCtfBfactor", 1.0),
-    ("scale", "rlnCtfScalefactor", 1.0),
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class RelionTable:
     @classmethod
     def from_particles(cls, particles: Particles, names: ImageNames, path: Path) -> RelionTable:
         """A new RELION 3.1 table with an optics block, holding everything that ``particles`` know."""
-        blocks = _new_blocks(particles, names)
+        blocks = new_blocks(particles, names)
         table = cls(path, blocks, blocks[-1], _group_rows(blocks[-1], blocks[0]))
         return table.updated(particles)
 
@@ -157,17 +152,17 @@ class RelionTable:
 
     def poses(self, pixel_size: Float[Tensor, "n"]) -> Poses | None:
         """Poses where all three angles are there; RELION's origin is minus the shift."""
-        if not all(label in self.particles for label in _ANGLES):
+        if not all(label in self.particles for label in ANGLES):
             return None
-        degrees = torch.stack([self._particle_number(label) for label in _ANGLES], dim=-1)
-        if all(label in self.particles for label in _ORIGINS):
-            origins = torch.stack([self._particle_number(label) for label in _ORIGINS], dim=-1)
-        elif all(label in self.particles for label in _PIXEL_ORIGINS):
-            pixels = torch.stack([self._particle_number(label) for label in _PIXEL_ORIGINS], dim=-1)
+        degrees = torch.stack([self._particle_number(label) for label in ANGLES], dim=-1)
+        if all(label in self.particles for label in ORIGINS):
+            origins = torch.stack([self._particle_number(label) for label in ORIGINS], dim=-1)
+        elif all(label in self.particles for label in PIXEL_ORIGINS):
+            pixels = torch.stack([self._particle_number(label) for label in PIXEL_ORIGINS], dim=-1)
             origins = pixels * pixel_size[:, None]
         else:
             origins = torch.zeros(len(self), 2, dtype=torch.float64)
-        confidence = self._particle_number(_CONFIDENCE) if _CONFIDENCE in self.particles else None
+        confidence = self._particle_number(CONFIDENCE) if CONFIDENCE in self.particles else None
         return Poses(euler_to_matrix(degrees.deg2rad()), 0.0 - origins, confidence)
 
     def half(self) -> Int[Tensor, "n"] | None:
@@ -191,14 +186,16 @@ class RelionTable:
         pixel_size = self.pixel_size()
         if pixel_size is None:
             pixel_size = particles.optics.pixel_size
-        block = _with_poses(self, particles, pixel_size)
-        block = _with_integers(block, "rlnRandomSubset", particles.half, self.half())
-        block = _with_integers(block, "rlnClassNumber", particles.classes, self.classes())
-        old = self.optics(pixel_size)
-        for field, label, unit in _PER_PARTICLE:
-            new, was = getattr(particles.optics, field), getattr(old, field)
-            if not torch.equal(new, was):
-                block = _merged(block, label, number_tokens((new * unit).numpy()), (new == was).numpy())
+        block = with_poses(
+            self.particles,
+            particles.poses,
+            self.poses(pixel_size),
+            pixel_size,
+            angstrom=self.group_rows is not None,
+        )
+        block = with_integers(block, "rlnRandomSubset", particles.half, self.half())
+        block = with_integers(block, "rlnClassNumber", particles.classes, self.classes())
+        block = with_ctf(block, particles.optics, self.optics(pixel_size))
         return self._with_particles(block)
 
     def moved(self, names: ImageNames, box: int, binning: float) -> RelionTable:
@@ -207,7 +204,7 @@ class RelionTable:
         if self._lookup("rlnImagePixelSize") is None:
             # Beside an optics table rlnPixelSize is the micrograph's; alone it is the image's.
             scales["rlnPixelSize"] = binning
-        scales |= dict.fromkeys(_PIXEL_ORIGINS, 1 / binning)
+        scales |= dict.fromkeys(PIXEL_ORIGINS, 1 / binning)
         blocks = []
         for block in self.blocks:
             if block is self.particles or block.name == "optics":

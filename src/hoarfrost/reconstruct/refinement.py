@@ -32,6 +32,9 @@ TRUSTED_FSC = 0.143
 DISTINCT = 0.45
 """Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid)."""
 
+SERIOUS = 0.8
+"""Share of the present pose's score on the grid from which a candidate is worth refining."""
+
 
 @dataclass(frozen=True)
 class HalfMapStage:
@@ -220,27 +223,38 @@ class SearchAgain:
         frame: Float[Tensor, "3 3"],
     ) -> tuple[Float[Tensor, "b c 3 3"], Float[Tensor, "b c 2"], Float[Tensor, "b c"]]:
         """The present pose (first) and its rivals, all refined, with their log-likelihoods."""
-        present = state["rotations"][rows]
+        refine = GaussNewton(weight, self.iterations).refine
+        present = refine(images, density, state["rotations"][rows], state["shifts"][rows].float())
+        count = 1 + self.rivals
+        rotations = present.rotations[:, None].repeat(1, count, 1, 1)
+        shifts = present.shifts[:, None].repeat(1, count, 1)
+        scores = torch.full((len(rows), count), -torch.inf)
+        scores[:, 0] = present.log_likelihood
+
         bank = self.model.search(weight, 0, frame).bank(density, images.band)
         found = search_bank(images, bank, self.model.shifts, weight, 128)
-        rotations = [present]
-        shifts = [state["shifts"][rows].float()]
-        taken = torch.zeros_like(found.log_likelihood, dtype=torch.bool)
-        for _ in range(self.rivals):
-            taken |= self._near(rotations[-1], bank.rotations[found.orientation].double())
-            pick = found.log_likelihood.masked_fill(taken, -torch.inf).argmax(1, keepdim=True)
-            rotations.append(bank.rotations[found.orientation.gather(1, pick)[:, 0]].double())
-            shifts.append(self.model.shifts[found.shift.gather(1, pick)[:, 0]])
-        refined = [
-            GaussNewton(weight, self.iterations).refine(images, density, rotation, shift)
-            for rotation, shift in zip(rotations, shifts, strict=True)
-        ]
-        scores = torch.stack([r.log_likelihood for r in refined], dim=1)
-        all_rotations = torch.stack([r.rotations for r in refined], dim=1)
-        # A rival that came back to the present pose is no rival.
-        same = self._near(refined[0].rotations, all_rotations[:, 1:], DISTINCT / 3)
-        scores[:, 1:] = scores[:, 1:].masked_fill(same, -torch.inf)
-        return all_rotations, torch.stack([r.shifts for r in refined], dim=1), scores
+        candidates = bank.rotations[found.orientation].double()
+        taken = self._near(present.rotations, candidates)
+        # The best orientation of the grid near the present pose; without one, the pose itself is no good.
+        own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
+        for rival in range(1, count):
+            score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
+            serious = (score > SERIOUS * own).nonzero()[:, 0]
+            if len(serious) == 0:
+                break
+            pick = pick[serious]
+            refined = refine(
+                images[serious],
+                density,
+                candidates[serious, pick],
+                self.model.shifts[found.shift[serious, pick]],
+            )
+            rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
+            # A rival that came back to the present pose is no rival.
+            back = self._near(present.rotations[serious], refined.rotations[:, None], DISTINCT / 3)[:, 0]
+            scores[serious, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
+            taken[serious] |= self._near(candidates[serious, pick], candidates[serious])
+        return rotations, shifts, scores
 
     def _near(
         self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float = DISTINCT

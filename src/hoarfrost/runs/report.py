@@ -206,7 +206,7 @@ def _pose_pictures(data: ReportData) -> Iterator[Picture]:
         yield Picture(
             "orientations",
             "Viewing directions",
-            "Good: no large empty regions; a few dark spots are preferred views, which are harmless as long as the "
+            "Good: no large empty regions; a few strong spots are preferred views, which are harmless as long as the "
             "rest of the sphere is not blank.",
             orientation_sphere(poses.rotations),
         )
@@ -247,7 +247,7 @@ def _start_pictures(data: ReportData) -> Iterator[Picture]:
         yield Picture(
             "agreement",
             "Agreement of the starts",
-            "Good: at least one other start well beyond the dashed line; starts that know nothing of each other "
+            "Good: at least one other start well beyond the line at 50 %; starts that know nothing of each other "
             "and place most images alike have found the same structure.",
             run_figures.start_agreement(shares, chosen),
         )

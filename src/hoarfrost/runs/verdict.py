@@ -95,11 +95,11 @@ def _of_halves(evidence: Evidence) -> list[Remark]:
     resolution = fsc.resolution()
     side = 1 / float(fsc.frequency[1])
     scale = evidence.diameter or 0.6 * side
-    if resolution > scale / 3:
+    if resolution > scale / 4:
         return [
             (
                 "bad",
-                f"The half-maps agree only to {resolution:.0f} Å, a third of the particle's size or worse: nothing "
+                f"The half-maps agree only to {resolution:.0f} Å, a quarter of the particle's size or worse: nothing "
                 "beyond its outline was found. The images may hold mostly noise, or their contrast or CTF is wrong.",
             )
         ]
