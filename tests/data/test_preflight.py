@@ -13,7 +13,8 @@ import torch
 
 from hoarfrost.data.contrast import contrast_of
 from hoarfrost.data.forecast import forecast
-from hoarfrost.data.preflight import check, good_box, inspect
+from hoarfrost.data.plausibility import good_box
+from hoarfrost.data.preflight import check, inspect
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.transforms import fourier_transform_2d, inverse_fourier_transform_2d
 from hoarfrost.geometry.rotations import random_rotations

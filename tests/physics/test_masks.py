@@ -117,8 +117,9 @@ def test_negative_extension_is_refused() -> None:
 def test_diameter_of_a_ball(radius: float, centre: tuple[int, int, int], generator: torch.Generator) -> None:
     volume = ball(48, radius, centre)
     noisy = Volume(volume.data + 0.05 * torch.randn(48, 48, 48, generator=generator), 2.0)
+    voxels = 1.5 * volume.voxel_size
     for one in (volume, noisy, Volume(noisy.data * soft_sphere(48, 22.0, 2.0), 2.0)):
-        assert estimate_diameter(one) == pytest.approx(2 * radius * 2.0, rel=0.06)
+        assert estimate_diameter(one) == pytest.approx(2 * radius * volume.voxel_size, abs=voxels)
 
 
 def test_diameter_of_a_long_particle_in_noise(generator: torch.Generator) -> None:

@@ -64,6 +64,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit code."""
+    # Threads that wait by spinning slow each other down several times on cores shared with other work. The library
+    # of torch's threads reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         asked = arguments[0] if arguments and not arguments[0].startswith("-") else None
         if asked is not None:

@@ -34,13 +34,13 @@ TIE = 1e-9
 
 _Axis = tuple[int, tuple[float, float, float]]
 _POLYHEDRAL: dict[str, tuple[_Axis, ...]] = {
-    "T": ((3, (0, 0, 1)), (2, (0, math.sqrt(2), 1))),
-    "O": ((3, (1, 1, 1)), (4, (0, 0, 1))),
-    "I": ((2, (0, 0, 1)), (5, (1, 0, GOLDEN))),
-    "I1": ((2, (1, 0, 0)), (5, (GOLDEN, 0, -1))),
-    "I2": ((2, (0, 0, 1)), (5, (1, 0, GOLDEN))),
-    "I3": ((2, (-1, 0, GOLDEN)), (5, (0, 0, 1))),
-    "I4": ((2, (1, 0, GOLDEN)), (5, (0, 0, 1))),
+    "T": ((3, (0.0, 0.0, 1.0)), (2, (0.0, math.sqrt(2), 1.0))),
+    "O": ((3, (1.0, 1.0, 1.0)), (4, (0.0, 0.0, 1.0))),
+    "I": ((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, GOLDEN))),
+    "I1": ((2, (1.0, 0.0, 0.0)), (5, (GOLDEN, 0.0, -1.0))),
+    "I2": ((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, GOLDEN))),
+    "I3": ((2, (-1.0, 0.0, GOLDEN)), (5, (0.0, 0.0, 1.0))),
+    "I4": ((2, (1.0, 0.0, GOLDEN)), (5, (0.0, 0.0, 1.0))),
 }
 
 
@@ -90,8 +90,8 @@ def _axes(name: str) -> tuple[_Axis, ...]:
         raise InputError(
             f"symmetry {name!r}: no such point group; expected C1 to C99, D1 to D99, T, O, I (= I2), I1, I2, I3 or I4"
         )
-    principal: _Axis = (int(found[2]), (0, 0, 1))
-    return (principal,) if found[1] == "C" else (principal, (2, (1, 0, 0)))
+    principal: _Axis = (int(found[2]), (0.0, 0.0, 1.0))
+    return (principal,) if found[1] == "C" else (principal, (2, (1.0, 0.0, 0.0)))
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ State: TypeAlias = dict[str, Tensor]
 """All that a method knows between two steps: flat and named, so that it can be saved as it is."""
 
 
+@runtime_checkable
 class Stage(Protocol):
     """A part of a method, cut into steps of some seconds at most."""
 
@@ -46,6 +47,7 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
 class CheckpointStore(Protocol):
     """Where states go between steps."""
 

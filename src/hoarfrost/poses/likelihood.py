@@ -122,6 +122,6 @@ def fast_matrix_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def cross_term_operations(images: int, shifts: int, bank: SliceBank) -> float:
-    """Floating-point operations of the matrix products in :func:`best_over_shifts`."""
-    return 2.0 * images * shifts * (2 * len(bank.band)) * len(bank.slices)
+def search_teraflop(images: int, shifts: int, bank: SliceBank) -> float:
+    """Operations, in 10^12, of the matrix products in :func:`best_over_shifts`."""
+    return 1e-12 * 2 * images * len(bank.slices) * len(bank.band) * (2 * shifts + 1)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -24,9 +23,11 @@ from hoarfrost.data.dataset import BandStack, Normalisation, estimate_noise
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
-from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.events import Event, Listener, Message, StageDone, StepDone, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
-from hoarfrost.reconstruct.annealing import AnnealedStart, Annealing, CoarseModel
+from hoarfrost.optimise.machine import matrix_product_rate
+from hoarfrost.poses.likelihood import fast_matrix_products
+from hoarfrost.reconstruct.annealing import WORK, AnnealedStart, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import ChooseStart, FullPass, split_halves
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.half_maps import small_box
@@ -44,9 +45,7 @@ class AbInitioConfig(BaseModel):
 
     preset: Preset = "default"
     symmetry: str = "C1"
-    diameter: float | None = Field(
-        None, gt=0, description="particle diameter in Å; estimated where not given"
-    )
+    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
     max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
     invert: bool = False
     seed: int = 0
@@ -58,9 +57,7 @@ class AbInitioConfig(BaseModel):
     shift_count: int = Field(7, ge=1)
     levels: tuple[int, ...] = (12, 16, 24, 32)
     iterations: int = Field(3, ge=1)
-    rivals: int = Field(
-        3, ge=0, description="other optima tried for every particle; 0 leaves out the second search"
-    )
+    rivals: int = Field(3, ge=0, description="other optima tried for every particle; 0 leaves out the second search")
 
     @classmethod
     def from_preset(cls, preset: Preset = "default", **changes: object) -> AbInitioConfig:
@@ -118,9 +115,7 @@ class Plan:
     def before_refinement(self) -> list[Stage]:
         """Stages up to a first pose of every particle."""
         config, stack = self.config, self.stack
-        schedule = Annealing(
-            config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band)
-        )
+        schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
         starts = [AnnealedStart(i, stack, self.model, schedule, config.seed) for i in range(config.starts)]
         limit = schedule.last_limit
         return [
@@ -139,9 +134,7 @@ class Plan:
         for limit in limits:
             stages.append(RefinePoses(self._half_maps(limit), config.iterations + (limit == limits[0])))
             if not searched and config.rivals and (limit >= 16 or limit == limits[-1]):
-                stages.append(
-                    SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed)
-                )
+                stages.append(SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed))
                 searched = True
         return [*stages, self.maps]
 
@@ -215,10 +208,13 @@ def ab_initio(
                 should_stop=should_stop,
             )
     timings: dict[str, float] = {}
+    work: list[tuple[float, float]] = []  # 10^12 operations and seconds of each searching step
 
     def listen(event: Event) -> None:
         if isinstance(event, StageDone):
             timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+        if isinstance(event, StepDone) and WORK in event.values:
+            work.append((event.values[WORK], event.seconds))
         listener(event)
 
     plan = make_plan(particles, config, workspace)
@@ -237,13 +233,15 @@ def ab_initio(
         seed=config.seed,
     )
     timings["validation"] = time.perf_counter() - began
-    result = _result(plan, state, finished, timings)
+    result = _result(plan, state, finished, timings, throughput(work))
     for warning in result.warnings:
         listener(Message(warning, "warning"))
     return result
 
 
-def _result(plan: Plan, state: State, finished: FinalMaps, timings: dict[str, float]) -> AbInitioResult:
+def _result(
+    plan: Plan, state: State, finished: FinalMaps, timings: dict[str, float], reached: dict[str, float]
+) -> AbInitioResult:
     config, particles = plan.config, plan.particles
     chosen = int(state["start.chosen"])
     starts = tuple(
@@ -269,8 +267,22 @@ def _result(plan: Plan, state: State, finished: FinalMaps, timings: dict[str, fl
         symmetry=config.symmetry,
         warnings=judge(finished.fsc, starts, state, plan),
         timings=timings,
-        throughput={},
+        throughput=reached,
     )
+
+
+def throughput(work: list[tuple[float, float]]) -> dict[str, float]:
+    """Rates of the searching steps and of this machine's matrix products, measured now; 10^12 operations a second."""
+    if not work:
+        return {}
+    operations, seconds = (sum(column) for column in zip(*work, strict=True))
+    fast = matrix_product_rate(precision=fast_matrix_products()) / 1e12
+    return {
+        "search_tflops": operations / seconds,
+        "peak_tflops": fast,
+        "peak_float32_tflops": matrix_product_rate() / 1e12,
+        "search_fraction_of_peak": operations / seconds / fast,
+    }
 
 
 def judge(fsc: HalfMapFSC, starts: tuple[StartRecord, ...], state: State, plan: Plan) -> tuple[str, ...]:

@@ -24,11 +24,14 @@ from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import soft_sphere
-from hoarfrost.poses.likelihood import SliceBank, weighted_data
+from hoarfrost.poses.likelihood import SliceBank, search_teraflop, weighted_data
 from hoarfrost.poses.search import Candidates, ExhaustiveSearch, search_bank
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.half_maps import inside
 from hoarfrost.representations.voxel import FourierVolume
+
+WORK = "Tflop"
+"""Under this name a step reports the matrix-product operations of its search."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ class AnnealedStart:
             f"{self.name}.noise": noise,
             f"{self.name}.scores": scores,
         }
-        return state, {"score": score, "band": band.limit}
+        work = search_teraflop(len(images), len(self.model.shifts), bank)
+        return state, {"score": score, "band": band.limit, WORK: work}
 
     def _begin(self, generator: torch.Generator) -> State:
         band = Band(self.stack.band.box, self.schedule.last_limit)
@@ -152,9 +156,7 @@ class AnnealedStart:
         """Images of a step: the next ones in a shuffled order that every epoch draws anew."""
         count, size = len(self.stack), min(self.schedule.batch, len(self.stack))
         order = [
-            torch.randperm(
-                count, generator=torch.Generator().manual_seed(self.seed + 1000 * self.index + epoch)
-            )
+            torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + 1000 * self.index + epoch))
             for epoch in range(step * size // count, ((step + 1) * size - 1) // count + 1)
         ]
         offset = step * size - count * (step * size // count)
@@ -176,7 +178,7 @@ class AnnealedStart:
 def assignment(log_likelihood: Float[Tensor, "b c"], effective_number: float) -> Float[Tensor, "b c"]:
     """Weights ``softmax(S / T)``, T being at least 1 and such that the mean perplexity is ``effective_number``.
 
-    The scale of S grows with the signal, so that a temperature would have to be tuned to each stack; the spread does not.
+    The scale of S grows with the signal, and a temperature would have to be tuned to each stack; a spread need not.
     """
     temperature = 1.0
     if effective_number > 1:
@@ -223,6 +225,4 @@ def insert_assigned(
 
 
 def _add_rows(target: Complex[Tensor, "r m"], rows: Int[Tensor, "k"], values: Complex[Tensor, "k m"]) -> None:
-    torch.view_as_real(target).flatten(1).index_add_(
-        0, rows, torch.view_as_real(values.resolve_conj()).flatten(1)
-    )
+    torch.view_as_real(target).flatten(1).index_add_(0, rows, torch.view_as_real(values.resolve_conj()).flatten(1))

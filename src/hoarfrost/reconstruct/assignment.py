@@ -15,8 +15,9 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import estimate_diameter
+from hoarfrost.poses.likelihood import search_teraflop
 from hoarfrost.poses.search import search_bank
-from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.annealing import WORK, CoarseModel
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
@@ -86,9 +87,7 @@ class ChooseStart:
         return min(estimated * MARGIN + self.model.pixel_size, self.model.radius)
 
 
-def share_agreeing(
-    first: Float[Tensor, "n 3 3"], second: Float[Tensor, "n 3 3"], near: float, symmetry: str
-) -> float:
+def share_agreeing(first: Float[Tensor, "n 3 3"], second: Float[Tensor, "n 3 3"], near: float, symmetry: str) -> float:
     """Share of poses within ``near`` radians of each other after the best rigid motion and hand."""
     aligned = align_rotations(first, second, symmetry=symmetry).apply(first)
     return float((rotation_errors(aligned, second, symmetry=symmetry) <= near).float().mean())
@@ -125,15 +124,18 @@ class FullPass:
         density = self.model.density(BackProjection(self.model.grid(self.limit), state["sums"]))
         weight = band.at_shells(1 / state["noise"]).float()
         search = self.model.search(weight, 16, random_rotations(1, generator)[0])
-        posterior = search.estimate(self.stack.images(rows, band), density)
-        rotations, shifts = posterior.mode
+        bank = search.bank(density, band)
+        found = search_bank(self.stack.images(rows, band), bank, self.model.shifts, weight, 16)
+        rotations = bank.rotations[found.orientation[:, 0]]
+        shifts, score = self.model.shifts[found.shift[:, 0]], found.log_likelihood[:, 0]
         centre = centre_of_mass(density.volume) * self.model.pixel_size / self.stack.pixel_size
         state = dict(state)
         state["rotations"] = state["rotations"].index_copy(0, rows, rotations.double())
         moved = shifts.double() + (rotations.double() @ centre.double())[:, :2]
         state["shifts"] = state["shifts"].index_copy(0, rows, moved)
-        state["score"] = state["score"].index_copy(0, rows, posterior.log_likelihood[:, 0])
-        return state, {"score": float(posterior.log_likelihood[:, 0].mean())}
+        state["score"] = state["score"].index_copy(0, rows, score)
+        work = search_teraflop(len(rows), len(self.model.shifts), bank)
+        return state, {"score": float(score.mean()), WORK: work}
 
 
 def centre_of_mass(volume: Float[Tensor, "z y x"]) -> Float[Tensor, "3"]:

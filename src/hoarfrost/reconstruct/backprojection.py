@@ -34,9 +34,7 @@ class BackProjection:
         depth, height, width = grid.shape
         return cls(grid, torch.zeros(3, depth * height * width, device=device))
 
-    def add(
-        self, images: BandImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]
-    ) -> None:
+    def add(self, images: BandImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> None:
         """Insert a batch at its poses (shifts in pixels)."""
         points = self.grid.points(rotations.to(images.transfer), images.band, images.frequency_matrix)
         data = images.centred(shifts.to(images.transfer)).vectors * images.transfer

@@ -110,7 +110,6 @@ def filtered_map(
     if len(below):
         curve[int(below[0]) + 1 :] = 0.0
     mean = (
-        inverse_signal_power(curve, first.weight_per_shell())
-        + inverse_signal_power(curve, second.weight_per_shell())
+        inverse_signal_power(curve, first.weight_per_shell()) + inverse_signal_power(curve, second.weight_per_shell())
     ) / 2
     return joined.volume(mean)

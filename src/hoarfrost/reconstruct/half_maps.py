@@ -38,9 +38,7 @@ class HalfMapPair:
 
     def density(self, half: int, limit: int) -> FourierVolume:
         """The map of half 1 or 2, ready for projection."""
-        return FourierVolume.from_volume(
-            Volume(self.first if half == 1 else self.second, self.voxel_size), limit
-        )
+        return FourierVolume.from_volume(Volume(self.first if half == 1 else self.second, self.voxel_size), limit)
 
 
 def small_box(box: int, limit: int) -> int:
@@ -61,23 +59,19 @@ def half_sums(
     band = Band(stack.band.box, limit)
     operators = point_group(symmetry)
     first, second = (
-        symmetrise(
-            back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid), operators
-        )
+        symmetrise(back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid), operators)
         for rows in ((half == number).nonzero()[:, 0] for number in (1, 2))
     )
     return first, second
 
 
-def regularised_pair(
-    first: BackProjection, second: BackProjection, *, extent: float, radius: float
-) -> HalfMapPair:
+def regularised_pair(first: BackProjection, second: BackProjection, *, extent: float, radius: float) -> HalfMapPair:
     """Wiener-filtered half-maps inside a sphere; ``extent`` (the box) and ``radius`` in Å."""
     grid = first.grid
     voxel_size = extent / grid.box
     mask = soft_sphere(grid.box, radius / voxel_size, 3.0)
     plain = [Volume(inside(half.volume(0.0), mask), voxel_size) for half in (first, second)]
-    fsc = fourier_shell_correlation(*plain).float()[: grid.limit + 1]
+    fsc = fourier_shell_correlation(plain[0], plain[1]).float()[: grid.limit + 1]
     inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
     maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
     joined = (first + second).volume(sum(inverse_signal) / 2)
@@ -86,9 +80,7 @@ def regularised_pair(
     return HalfMapPair(maps[0], maps[1], fsc, voxel_size)
 
 
-def inverse_signal_power(
-    fsc: Float[Tensor, "shells"], weight: Float[Tensor, "shells"]
-) -> Float[Tensor, "shells"]:
+def inverse_signal_power(fsc: Float[Tensor, "shells"], weight: Float[Tensor, "shells"]) -> Float[Tensor, "shells"]:
     """What a Wiener filter adds to the weights: ``W / SNR`` with ``SNR = FSC / (1 - FSC)`` of one half-map."""
     correlation = fsc.clamp(1e-3, 0.9999)
     return weight * (1 - correlation) / correlation

@@ -256,9 +256,7 @@ class SearchAgain:
             taken[serious] |= self._near(candidates[serious, pick], candidates[serious])
         return rotations, shifts, scores
 
-    def _near(
-        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float = DISTINCT
-    ) -> Tensor:
+    def _near(self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float = DISTINCT) -> Tensor:
         return symmetric_distance(pose[:, None].expand_as(others), others, self.maps.symmetry) < radius
 
 

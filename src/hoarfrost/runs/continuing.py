@@ -43,7 +43,7 @@ def next_steps(folder: Path, symmetry: str, diameter: float | None, resolution: 
 
 def _starting_resolution(resolution: float | None) -> float:
     """Low-pass of the first reference in Å: well below what was reached, so that it cannot bias what follows."""
-    return max(15.0, 5 * round(2 * (resolution or 10.0) / 5))
+    return max(15.0, 5.0 * round(2 * (resolution or 10.0) / 5))
 
 
 def _relion(folder: Path, symmetry: str, diameter: float | None, start: float) -> str:

@@ -190,8 +190,9 @@ def _take_up(there: Manifest, wanted: Manifest, path: Path) -> None:
     if there.status != "finished" and there.version != wanted.version:
         different.append(f"it was begun by hoarfrost {there.version}, this is {wanted.version}")
     if different:
+        shown = different[:3] + ([f"{len(different) - 3} more"] if len(different) > 3 else [])
         raise InputError(
-            f"{path}: holds another run ({'; '.join(different)}); use --force to replace it, or another folder"
+            f"{path}: holds another run ({'; '.join(shown)}); use --force to replace it, or another folder"
         )
     if there.status != "finished":
         there.attempts += 1
