@@ -19,6 +19,7 @@ from hoarfrost.data.simulated_images import BLOBS, EMPTY, PARTICLE
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.io.atoms import read_atoms
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.io.star import read_star
@@ -79,7 +80,7 @@ def test_true_poses_shifts_and_optics_reproduce_the_images() -> None:
 
 
 def test_particles_lie_where_their_shift_says() -> None:
-    """No CTF but a constant: the centre of mass of an image is the shift, to the right and up in array terms."""
+    """No CTF but a constant: the centre of mass of an image is the shift."""
     like = Particles(
         ImageArray(torch.zeros(2, BOX, BOX)),
         Optics.uniform(2, pixel_size=PIXEL, spherical_aberration=0.0, amplitude_contrast=1.0),
@@ -411,9 +412,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_six_optics_groups_are_simulated_with_their_pixel_sizes(shared_data: Path) -> None:
-    like = read_particles(
-        shared_data / "metadata" / "cryodrgn" / "relion31.6opticsgroups.star", require_images=False
-    )
+    like = read_particles(shared_data / "metadata" / "cryodrgn" / "relion31.6opticsgroups.star", require_images=False)
     stack = stack_of(139, like=like, noise=CLEAN)
     assert len(stack.truth.optics.pixel_size.unique()) == len(like.optics.pixel_size.unique())
     torch.testing.assert_close(stack.truth.poses.rotations, like.poses.rotations)
@@ -423,15 +422,11 @@ def test_six_optics_groups_are_simulated_with_their_pixel_sizes(shared_data: Pat
 @pytest.mark.data
 def test_conformations_keep_their_common_frame(shared_data: Path) -> None:
     """Frames are moved together, not each onto its own centre of mass."""
-    from hoarfrost.io.atoms import read_atoms
-
     states = [read_atoms(shared_data / "ensembles" / "adk" / f"adk_{name}.pdb") for name in ("open", "closed")]
     stack = simulate(states, count=4, box=48, pixel_size=2.5, generator=seeded())
     middle = (states[0].centre_of_mass + states[1].centre_of_mass) / 2
     axis = (torch.arange(48) - 24) * 2.5
     for state, volume in zip(states, stack.volumes, strict=True):
-        density = volume.data.double()
-        centre = torch.stack(
-            [(density.sum((0, 1)) * axis).sum(), (density.sum((0, 2)) * axis).sum(), (density.sum((1, 2)) * axis).sum()]
-        ) / density.sum()
+        density = volume.data.double() / volume.data.double().sum()
+        centre = torch.stack([(density.sum(others) * axis).sum() for others in ((0, 1), (0, 2), (1, 2))])
         torch.testing.assert_close(centre, state.centre_of_mass - middle, atol=0.3, rtol=0)

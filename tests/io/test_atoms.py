@@ -156,9 +156,9 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path, name: str, text:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "toy.pdb", PDB)
-    with pytest.raises(InputError, match="no model 3; it holds 2, counted from 1$"):
+    with pytest.raises(InputError, match=r"no model 3; it holds 2, counted from 1$"):
         read_atoms(path, model=3)
-    with pytest.raises(InputError, match="no chain 'C'; it has A, B$"):
+    with pytest.raises(InputError, match=r"no chain 'C'; it has A, B$"):
         read_atoms(path, chains=["A", "C"])
     with pytest.raises(InputError, match="no such file"):
         read_atoms(tmp_path / "absent.cif")

@@ -89,9 +89,9 @@ def test_complete_stages_are_passed_over_without_a_word() -> None:
 
 def test_saves_come_at_the_ends_of_stages_and_no_oftener_than_asked() -> None:
     seldom, often = Memory(), Memory()
-    run_stages(STAGES, START, store=seldom, save_every_s=1000)
+    run_stages(STAGES, START, store=seldom, save_every_s=1000.0)
     assert [(stage, step) for _, stage, step in seldom.saved] == [("a", 3), ("b", 0), ("c", 4)]
-    run_stages(STAGES, START, store=often, save_every_s=0)
+    run_stages(STAGES, START, store=often, save_every_s=0.0)
     assert [(stage, step) for _, stage, step in often.saved] == [
         ("a", 1), ("a", 2), ("a", 3), ("b", 0), ("c", 1), ("c", 2), ("c", 3), ("c", 4),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_ctf import calculate_ctf_2d
 
 from hoarfrost.fourier.band import Band
+from hoarfrost.physics.aberrations import electron_wavelength
 from hoarfrost.physics.ctf import contrast_transfer_function, is_unity
 from hoarfrost.types import Optics
 from phantoms import GaussianPhantom
@@ -74,10 +75,12 @@ def test_agrees_with_torch_ctf(
     )
     theirs = other[band.k[:, 1] + box // 2, band.k[:, 0] + box // 2]
     ours = contrast_transfer_function(optics, band.frequency)[0]
-    # RELION's constants of the electron differ from CODATA's, which torch-ctf takes, by five parts in a million.
+    # RELION's wavelength differs from that of CODATA's constants, which torch-ctf takes, by five parts in a million.
+    wavelength = float(electron_wavelength(column(voltage)))
     s = band.radius / (box * pixel_size)
-    phase = math.pi * 0.0371 * (defocus_u + 800) * s.square()
-    assert ((ours - theirs).abs() < 2e-4 + 1e-5 * phase).all()
+    defocus_phase = math.pi * wavelength * (defocus_u + 800) * s**2
+    spherical_phase = 0.5 * math.pi * 1e7 * cs * wavelength**3 * s**4
+    assert ((ours - theirs).abs() < 2e-4 + 7e-6 * (defocus_phase + 3 * spherical_phase)).all()
 
 
 def test_is_the_formula_of_the_conventions() -> None:

@@ -55,6 +55,15 @@ def test_blur_of_the_window_is_undone(generator: torch.Generator) -> None:
     assert 0.8 < found[20] / spectrum[20] < 1.25
 
 
+def test_images_cut_from_a_larger_field(generator: torch.Generator) -> None:
+    """Opposite borders of a real image do not meet; the power is that of the images as they are, edges included."""
+    field = sample_noise(2000, 120, 0.2 + 6 / (1 + (torch.arange(86) / 10) ** 2), generator)
+    images, band = field[:, 20 : 20 + BOX, 30 : 30 + BOX].contiguous(), Band.to_nyquist(BOX)
+    actual = band.shell_mean(band.from_images(images).abs().square().mean(0))
+    found = estimate_noise(images, band, radius_px=0.35 * BOX)
+    assert (found / actual - 1)[4:].abs().max() < 0.06
+
+
 def test_streaming_is_the_same_as_all_at_once(generator: torch.Generator) -> None:
     images, band = torch.randn(90, BOX, BOX, generator=generator), Band(BOX, 20)
     accumulator = NoiseAccumulator(band, 20.0)

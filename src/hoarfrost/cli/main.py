@@ -125,10 +125,11 @@ def _top(
     """
 
 
-def _show_version(shown: bool) -> None:
+def _show_version(shown: bool) -> bool:
     if shown:
         typer.echo(f"hoarfrost {__version__}")
         raise typer.Exit
+    return shown
 
 
 def _unloaded() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from hoarfrost.cli.outputs import require_new
 from hoarfrost.data.builtin import builtin_complex
 from hoarfrost.data.density import fitting_pixel_size
 from hoarfrost.data.simulate import Microscope, Model, Noise, SimulatedStack, Views, map_names, simulate
@@ -59,9 +60,7 @@ def command(
     all_models: Annotated[
         bool, typer.Option("--all-models", help="Every model of a file is a class, not only the first.")
     ] = False,
-    like: Annotated[
-        Path | None, typer.Option(help="A table whose optics, and poses if it has them, are used.")
-    ] = None,
+    like: Annotated[Path | None, typer.Option(help="A table whose optics, and poses if it has them, are used.")] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Particles dark on bright.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same stack.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
@@ -72,7 +71,8 @@ def command(
     of junk in hoarfrostJunk); and truth.mrc (truth_1.mrc, ... for several models).
     """
     listed = [model for name in models for model in _read_models(name, all_models)]
-    _refuse_existing(output, len(listed), force)
+    outputs = ("particles.mrcs", "particles.star", "truth.star", *map_names(len(listed)))
+    require_new([output / name for name in outputs], force)
     pixel_size = apix or max(fitting_pixel_size(model, box) for model in listed)
     stack = simulate(
         listed,
@@ -109,12 +109,6 @@ def _read_models(name: str, all_models: bool) -> list[Model]:
     if not is_atomic_model(name):
         return [read_map(name)]
     return [*read_ensemble(name)] if all_models else [read_atoms(name)]
-
-
-def _refuse_existing(folder: Path, models: int, force: bool) -> None:
-    for name in ("particles.mrcs", "particles.star", "truth.star", *map_names(models)):
-        if (folder / name).exists() and not force:
-            raise InputError(f"{folder / name}: exists; give --force to replace it, or another folder")
 
 
 def _numbers(text: str) -> list[float]:

@@ -23,6 +23,9 @@ from hoarfrost.types import Optics, Particles
 NOISE_SAMPLE = 2000
 """Images from which the noise spectrum of the stack is estimated."""
 
+LEAST_NOISE = 1e-3
+"""Share of the images' power that counts as noise at least: no model of an image is better than that."""
+
 
 @dataclass(frozen=True)
 class BandImages:
@@ -60,6 +63,9 @@ class Normalisation:
         outside = (axis[:, None] ** 2 + axis**2) > min(self.background_radius, 0.5 * box) ** 2
         background = images[:, outside]
         mean, deviation = background.mean(-1), background.std(-1)
+        # Where the background is empty, as in noiseless simulations, the whole image sets the scale.
+        whole = images.flatten(1).std(-1)
+        deviation = torch.where(deviation > 1e-4 * whole, deviation, whole)
         scale = torch.where(deviation > 0, 1 / deviation.clamp(min=1e-30), torch.zeros_like(deviation))
         normalised = (images - mean[:, None, None]) * scale[:, None, None]
         return -normalised if self.invert else normalised
@@ -179,12 +185,16 @@ def estimate_noise(
     groups = int(particles.optics.group.max()) + 1
     rows = torch.linspace(0, len(particles) - 1, min(sample, len(particles))).round().long().unique()
     accumulators = [NoiseAccumulator(band, normalisation.background_radius) for _ in range(groups + 1)]
+    power = torch.zeros(band.limit + 1)
     for part in rows.split(256):
         images = normalisation.apply(particles.images.read(part))
         accumulators[-1].add(images)
+        power += band.shell_mean(band.from_images(images).abs().square().sum(0))
         for group in range(groups) if groups > 1 else ():
             mine = particles.optics.group[part] == group
             if mine.any():
                 accumulators[group].add(images[mine])
-    whole = accumulators[-1].spectrum()
-    return torch.stack([a.spectrum() if a.count >= 50 else whole for a in accumulators[:groups]])
+    spectra = torch.stack(
+        [a.spectrum() if a.count >= 50 else accumulators[-1].spectrum() for a in accumulators[:groups]]
+    )
+    return spectra.maximum(LEAST_NOISE * power / len(rows))

@@ -110,7 +110,8 @@ class SeriesProjector:
 
     @cached_property
     def _orders(self) -> list[tuple[int, int, int]]:
-        return [abc for abc in product(range(self.order + 1), repeat=3) if sum(abc) <= self.order]
+        powers = range(self.order + 1)
+        return [(a, b, c) for a, b, c in product(powers, powers, powers) if a + b + c <= self.order]
 
     @property
     def _reach(self) -> int:

@@ -160,10 +160,11 @@ class SimulatedStack:
         return replace(self, particles=self.particles.replace(images=images), truth=self.truth.replace(images=images))
 
     def write(self, folder: Path | str, *, progress: Callable[[int], None] = lambda images: None) -> Path:
-        """Write ``particles.mrcs``, ``particles.star`` (blind), ``truth.star`` and ``truth.mrc``; return the blind table.
+        """Write ``particles.mrcs``, ``particles.star``, ``truth.star`` and ``truth.mrc``; return the second's path.
 
-        With several models the maps are ``truth_1.mrc``, ``truth_2.mrc``, ... Memory does not grow with the stack.
-        ``progress`` is told after every chunk how many images are written.
+        ``particles.star`` is blind: it has no poses, shifts or classes. With several models the maps are
+        ``truth_1.mrc``, ``truth_2.mrc``, ... Memory does not grow with the stack. ``progress`` is told after every
+        chunk how many images are written.
         """
         folder = Path(folder)
         try:

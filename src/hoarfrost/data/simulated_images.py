@@ -72,12 +72,19 @@ class SimulatedImages:
             for number in self.classes[rows].unique().tolist():
                 projector = self._projector(number) if number > 0 else None
                 places = torch.nonzero(self.classes[rows] == number)[:, 0]
-
-                def fill(part: Tensor, projector: SeriesProjector | None = projector) -> None:
-                    images[part] = self._images(rows[part], projector)
-
-                list(pool.map(fill, places.split(piece)))
+                # Running through the results brings up what went wrong in a thread.
+                for _ in pool.map(partial(self._fill, images, rows, projector), places.split(piece)):
+                    pass
         return images
+
+    def _fill(
+        self,
+        images: Float[Tensor, "b y x"],
+        rows: Int[Tensor, "b"],
+        projector: SeriesProjector | None,
+        places: Int[Tensor, "p"],
+    ) -> None:
+        images[places] = self._images(rows[places], projector)
 
     def _images(self, rows: Int[Tensor, "b"], projector: SeriesProjector | None) -> Float[Tensor, "b y x"]:
         images = torch.zeros(len(rows), self.box, self.box)

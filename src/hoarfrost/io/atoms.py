@@ -94,7 +94,7 @@ def read_atoms(
 
 
 def read_ensemble(path: Path | str, *, keep_waters: bool = False) -> list[Atoms]:
-    """Read all models of a file (an NMR ensemble, frames of a trajectory saved as PDB); otherwise as :func:`read_atoms`."""
+    """All models of a file (an NMR ensemble, frames of a trajectory saved as PDB), each as by :func:`read_atoms`."""
     return [_atoms(model, Path(path), None, keep_waters) for model in _read_structure(path)]
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hoarfrost.errors import InputError, Interrupted
 from hoarfrost.io.checkpoint import Checkpoint
@@ -143,7 +143,7 @@ class RunFolder:
         self._end("finished")
         shutil.rmtree(self.path / CACHE_NAME, ignore_errors=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(
@@ -210,14 +210,14 @@ def _remove_unfinished_writes(path: Path) -> None:
 def _remove_run(path: Path, manifest: Manifest) -> None:
     """Remove what a run wrote, and folders that are empty then; the record goes last."""
     shutil.rmtree(path / CACHE_NAME, ignore_errors=True)
-    for name in manifest.files:
-        file = path / name
-        if file.resolve().is_relative_to(path.resolve()) and (file.is_file() or file.is_symlink()):
+    # The record is a file that anyone may have edited: nothing outside the folder is touched on its word.
+    files = [path / name for name in manifest.files if (path / name).resolve().is_relative_to(path.resolve())]
+    for file in files:
+        if file.is_file() or file.is_symlink():
             file.unlink()
-    for name in sorted(manifest.files, key=len, reverse=True):
-        for folder in (path / name).relative_to(path).parents:
-            if str(folder) != "." and (path / folder).is_dir() and not any((path / folder).iterdir()):
-                (path / folder).rmdir()
+    for folder in sorted({file.parent for file in files} - {path}, reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     (path / MANIFEST_NAME).unlink()
 
 

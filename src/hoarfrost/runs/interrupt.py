@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hoarfrost.errors import Interrupted
 
@@ -39,7 +39,7 @@ class StopSignals:
         """Whether to stop."""
         return self.number is not None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._receive)

@@ -1,0 +1,141 @@
+import math
+
+import pytest
+import torch
+from phantoms import GaussianPhantom
+
+from hoarfrost.analysis.alignment import align_rotations, rotation_errors
+from hoarfrost.analysis.metrics import evaluate
+from hoarfrost.errors import Interrupted
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.optimise.events import StepDone
+from hoarfrost.physics.ctf import contrast_transfer_function
+from hoarfrost.reconstruct.ab_initio import AbInitioConfig, ab_initio
+from hoarfrost.reconstruct.annealing import assignment
+from hoarfrost.types import ImageArray, Optics, Particles, Poses
+
+BOX, PIXEL = 36, 4.0
+
+SMALL = AbInitioConfig(
+    starts=2, start_steps=16, start_batch=150, start_limit=8, levels=(8, 12), rivals=2, diameter=110.0, seed=3
+)
+
+
+def stack(count, snr, generator):
+    """A blind stack of an asymmetric phantom with CTF, shifts and white noise, its poses, and the phantom."""
+    phantom = GaussianPhantom.random(18, 42.0, generator, sigma=7.0)
+    band = Band.to_nyquist(BOX)
+    rotations = random_rotations(count, generator)
+    shifts = PIXEL * (4 * torch.rand(count, 2, generator=generator, dtype=torch.float64) - 2)
+    defocus = 8000 + 10000 * torch.rand(count, generator=generator, dtype=torch.float64)
+    optics = Optics.uniform(count, pixel_size=PIXEL).replace(defocus_u=defocus, defocus_v=defocus - 200)
+    clean = band.from_images(phantom.project(rotations, shifts, BOX, PIXEL))
+    images = band.to_images(clean * contrast_transfer_function(optics, band.frequency)).float()
+    images /= images.std()
+    images += torch.randn(images.shape, generator=generator) / math.sqrt(snr)
+    return Particles(ImageArray(images), optics), Poses(rotations, shifts), phantom
+
+
+@pytest.fixture(scope="module")
+def solved():
+    particles, truth, phantom = stack(700, 1.0, torch.Generator().manual_seed(5))
+    return particles, truth, phantom, ab_initio(particles, SMALL)
+
+
+def test_poses_and_map_are_those_of_the_phantom(solved):
+    particles, truth, phantom, result = solved
+    scores = evaluate(
+        result.particles, particles.replace(poses=truth), map=result.map, truth_map=phantom.volume(BOX, PIXEL)
+    ).to_dict()
+    assert scores["rotation_deg"]["median"] < 4
+    assert scores["rotation_deg"]["below_10"] > 0.9
+    assert scores["shift_px"]["after_origin"] < 0.5
+    assert scores["fsc_0.5_angstrom"] < 16
+    assert result.fsc.resolution(0.143) < 14
+
+
+def test_a_result_says_how_it_was_found(solved):
+    particles, _, _, result = solved
+    assert sorted(result.particles.half.unique().tolist()) == [1, 2]
+    assert abs((result.particles.half == 1).sum() - len(particles) / 2) <= 1
+    assert sum(start.chosen for start in result.starts) == 1
+    assert all(len(start.scores) == SMALL.start_steps for start in result.starts)
+    confidence = result.particles.poses.confidence
+    assert ((confidence > 0) & (confidence <= 1)).all()
+    assert {"prepare", "start-1", "choose", "full-pass", "refine-8", "refine-12", "maps"} <= set(result.timings)
+    assert 0 < result.throughput["search_fraction_of_peak"] < 1
+    assert result.warnings == ()
+
+
+def test_the_halves_share_no_image_and_no_map(solved):
+    _, _, _, result = solved
+    first, second = result.half_maps.first.data, result.half_maps.second.data
+    assert not torch.equal(first, second)
+    # Unfiltered half-maps disagree by noise somewhere, or the comparison of halves would be one of a map with itself.
+    assert float(result.fsc.unmasked.min()) < 0.9
+
+
+class Memory:
+    """A checkpoint store that remembers the last state."""
+
+    def __init__(self):
+        self.kept = None
+
+    def save(self, state, stage, step):
+        self.kept = ({name: value.clone() for name, value in state.items()}, stage, step)
+
+    def load(self):
+        return self.kept
+
+
+@pytest.mark.parametrize("stop_after", [7, 26, 41])
+def test_a_stopped_run_goes_on_to_the_same_result(solved, stop_after, tmp_path):
+    particles, _, _, result = solved
+    store, done = Memory(), []
+
+    def listen(event):
+        if isinstance(event, StepDone):
+            done.append(event.stage)
+
+    with pytest.raises(Interrupted):
+        ab_initio(
+            particles,
+            SMALL,
+            workspace=tmp_path,
+            store=store,
+            listener=listen,
+            should_stop=lambda: len(done) >= stop_after,
+        )
+    resumed = ab_initio(particles, SMALL, workspace=tmp_path, store=store)
+    torch.testing.assert_close(resumed.particles.poses.rotations, result.particles.poses.rotations)
+    torch.testing.assert_close(resumed.map.data, result.map.data)
+
+
+def test_the_seed_decides(solved):
+    particles, truth, _, result = solved
+    again = ab_initio(particles, SMALL)
+    torch.testing.assert_close(again.map.data, result.map.data)
+    other = ab_initio(particles, SMALL.model_copy(update={"seed": 11}))
+    assert not torch.equal(other.particles.half, result.particles.half)
+    aligned = align_rotations(other.particles.poses.rotations, truth.rotations).apply(other.particles.poses.rotations)
+    assert rotation_errors(aligned, truth.rotations).median() < math.radians(4)
+
+
+def test_noise_alone_is_called_noise(generator):
+    images = torch.randn(300, BOX, BOX, generator=generator)
+    defocus = 8000 + 10000 * torch.rand(300, generator=generator, dtype=torch.float64)
+    optics = Optics.uniform(300, pixel_size=PIXEL).replace(defocus_u=defocus, defocus_v=defocus)
+    result = ab_initio(Particles(ImageArray(images), optics), SMALL)
+    assert result.fsc.resolution(0.143) > BOX * PIXEL / 6
+    assert any("no common structure" in warning for warning in result.warnings)
+
+
+def test_spreading_reaches_the_number_asked_for(generator):
+    scores = 300 * torch.rand(50, 64, generator=generator)
+    for wanted in (2.0, 10.0, 40.0):
+        weights = assignment(scores, wanted)
+        perplexity = (-(weights * weights.clamp(min=1e-30).log()).sum(1)).mean().exp()
+        assert perplexity == pytest.approx(wanted, rel=0.02)
+    # Below a temperature of one the likelihood itself decides.
+    torch.testing.assert_close(assignment(0.01 * scores, 1.0), torch.softmax(0.01 * scores, dim=1))
