@@ -57,12 +57,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a program took and said; ``peak_mb`` is the most memory it held at once (10^6 bytes)."""
+    """What a program took and said.
+
+    ``peak_mb`` is the most memory it held at once (10^6 bytes), ``load`` how many processes the machine was busy with
+    when it began: wall times mean little where that is more than a fraction of one.
+    """
 
     code: int
     wall_s: float
     cpu_s: float
     peak_mb: float
+    load: float
     output: str
 
     @property
@@ -74,7 +79,8 @@ class Measured:
     @property
     def cost(self) -> Row:
         """The figures for a record."""
-        return {"wall_s": round(self.wall_s, 2), "cpu_s": round(self.cpu_s, 2), "peak_mb": round(self.peak_mb, 1)}
+        figures = {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_mb": self.peak_mb, "load": self.load}
+        return {name: round(value, 2) for name, value in figures.items()}
 
 
 def measured(command: Sequence[object], *, folder: Path | None = None) -> Measured:
@@ -83,7 +89,7 @@ def measured(command: Sequence[object], *, folder: Path | None = None) -> Measur
     Linux counts what the parent held when it forked as the child's: a benchmark that measures memory keeps small itself.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        began = time.perf_counter()
+        load, began = os.getloadavg()[0], time.perf_counter()
         process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=subprocess.STDOUT, cwd=folder)
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -96,7 +102,7 @@ def measured(command: Sequence[object], *, folder: Path | None = None) -> Measur
         output.seek(0)
         unit = 1 if sys.platform == "darwin" else 1024
         cpu = usage.ru_utime + usage.ru_stime
-        return Measured(process.returncode, wall, cpu, 1e-6 * unit * usage.ru_maxrss, output.read())
+        return Measured(process.returncode, wall, cpu, 1e-6 * unit * usage.ru_maxrss, load, output.read())
 
 
 def hoarfrost(*arguments: object) -> Measured:

@@ -1,6 +1,8 @@
 """Simulated stacks: what they state is what they hold."""
 
 import math
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from hoarfrost.data.simulate import (
 from hoarfrost.data.simulated_images import BLOBS, EMPTY, PARTICLE
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.shells import radius_3d, shell_average
+from hoarfrost.fourier.transforms import fourier_transform_3d
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.io.atoms import read_atoms
 from hoarfrost.io.mrc import read_map
@@ -341,6 +345,11 @@ def test_a_table_lends_its_poses_and_optics() -> None:
             {"models": Volume(torch.zeros(BOX, BOX, BOX), PIXEL)},
             "the model has no density inside the box; there is nothing to simulate",
         ),
+        (
+            {"microscope": Microscope(defocus=(0.8, 2.5), astigmatism=0.0)},
+            "simulation: the largest defocus is 2.48979 Å; defocus is expected in Å and looks like µm: "
+            "multiply it by 10000",
+        ),
         ({"models": []}, "a simulation needs at least one model and one image"),
     ],
 )
@@ -430,3 +439,23 @@ def test_conformations_keep_their_common_frame(shared_data: Path) -> None:
         density = volume.data.double() / volume.data.double().sum()
         centre = torch.stack([(density.sum(others) * axis).sum() for others in ((0, 1), (0, 2), (1, 2))])
         torch.testing.assert_close(centre, state.centre_of_mass - middle, atol=0.3, rtol=0)
+
+
+@pytest.mark.relion
+def test_relion_reconstructs_the_true_map_from_the_true_table(tmp_path: Path) -> None:
+    """An outside program's word on poses, shifts, astigmatic CTF, their signs, and the absolute scale."""
+    program = shutil.which("relion_reconstruct")
+    if program is None:
+        pytest.skip("RELION is not installed")
+    stack = stack_of(1500, noise=Noise(2.0), microscope=Microscope(astigmatism=4000.0))
+    stack.write(tmp_path)
+    words = [program, "--i", "truth.star", "--ctf", "--o", "relion.mrc"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    theirs, ours = (fourier_transform_3d(read_map(tmp_path / name).data) for name in ("relion.mrc", "truth.mrc"))
+    shells = radius_3d((BOX,) * 3, (BOX // 2,) * 3).round().long()
+    product, first, second = (
+        shell_average(values, shells, BOX // 4)
+        for values in ((theirs * ours.conj()).real, theirs.abs().square(), ours.abs().square())
+    )
+    assert (product / (first * second).sqrt())[1:10].min() > 0.97
+    assert (product / second)[1:10].median() == pytest.approx(1.0, abs=0.1)

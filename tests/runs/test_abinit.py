@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from phantoms import GaussianPhantom
 
 from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.data.simulate import Noise, simulate
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles
+from hoarfrost.reconstruct.ab_initio import AbInitioConfig
+from hoarfrost.runs.abinit import expected_seconds
+from phantoms import GaussianPhantom
 
 BOX, PIXEL_SIZE, COUNT = 32, 6.0, 260
 
@@ -45,7 +48,7 @@ while True:
     if child == 0:
         work(killed)
         os._exit(0)
-    time.sleep(random.uniform(0.02, 0.7 * length))
+    time.sleep(random.uniform(0.02, length))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status):
@@ -78,7 +81,7 @@ def command(table: Path, output: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_run_killed_at_random_moments_leaves_what_an_uninterrupted_one_leaves(
     table: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -93,7 +96,7 @@ def test_a_run_killed_at_random_moments_leaves_what_an_uninterrupted_one_leaves(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 1
+    assert int(done.stdout) >= 2
     names = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
     for name in names:
         first, second = read_map(killed / name), read_map(whole / name)
@@ -108,7 +111,7 @@ def test_a_run_killed_at_random_moments_leaves_what_an_uninterrupted_one_leaves(
     assert torch.allclose(first.poses.shifts, second.poses.shifts, atol=1e-4)
     record = json.loads((killed / "run.json").read_text())
     assert record["status"] == "finished"
-    assert record["attempts"] == int(done.stdout) + 1
+    assert 1 < record["attempts"] <= int(done.stdout) + 1, "a kill before the record was written leaves no attempt"
     assert not (killed / "cache").exists()
 
 
@@ -165,10 +168,18 @@ def test_a_signal_stops_the_run_which_then_says_how_to_go_on(
     assert (run / "cache" / "checkpoint.safetensors").exists()
 
 
+def test_the_forecast_grows_with_the_work() -> None:
+    quick, careful = AbInitioConfig.from_preset("fast"), AbInitioConfig.from_preset("careful")
+    assert 60 < expected_seconds(AbInitioConfig(), 4000, 96, 2) < 300, "measured: 165 s"
+    assert expected_seconds(quick, 4000, 96, 2) < expected_seconds(careful, 4000, 96, 2)
+    assert expected_seconds(quick, 4000, 96, 2) < expected_seconds(quick, 40000, 96, 2)
+    assert expected_seconds(quick, 4000, 96, 8) < expected_seconds(quick, 4000, 96, 2)
+
+
 def test_a_dry_run_writes_nothing(table: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command(table, tmp_path / "run", "--dry-run"), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert f"{COUNT} particles, box {BOX} at 6 Å" in done.stdout
+    assert re.search(rf"{COUNT} particles, box {BOX} at 6 Å: roughly \d+.* GB of memory.* GB of disk", done.stdout)
     assert not (tmp_path / "run").exists()

@@ -67,6 +67,7 @@ def test_events_are_json_lines_and_are_appended(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[1] == '{"event": "cut o', "what a killed process left does not swallow the next line"
     read = [json.loads(line) for line in lines[2:]]
+    assert list(progress.read_events(path)) == [{"event": "stage started"}, *read]
     assert [event["event"] for event in read] == ["stage started", "step done", "step done", "stage done", "message"]
     assert read[2]["values"] == {"images": 1000.0, "score": 3.14159}
     assert all(event["time"] > 1.7e9 for event in read)
@@ -113,6 +114,6 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_figures_are_short() -> None:
     with warnings.catch_warnings():
-        assert figures({"band": 14.0, "score": -0.000123456, "nan": float("nan")}) == (
+        assert figures({"band": 14.0, "score": -0.000123456, "nan": float("nan"), "Tflop": 0.1}) == (
             "band 14, score -0.0001235, nan nan"
         )

@@ -94,4 +94,7 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         )
     if results["median_confidence"] is not None:
         facts.append(("confidence", f"{results['median_confidence']:.2f} (median)"))
+    if "search_tflops" in (reached := results["throughput"]):
+        share = f"{100 * reached['search_fraction_of_peak']:.0f} % of this machine's matrix products"
+        facts.append(("search", f"{reached['search_tflops']:.2f} TFLOP/s, {share}"))
     return facts

@@ -67,8 +67,8 @@ def command(
 ) -> None:
     """Simulate a particle stack from atomic models or maps, and keep the truth.
 
-    Writes particles.mrcs and particles.star without poses; truth.star with poses, shifts and classes (0 for junk, kind
-    of junk in hoarfrostJunk); and truth.mrc (truth_1.mrc, ... for several models).
+    Writes particles.mrcs and particles.star without poses, truth.star with them, and truth.mrc (truth_1.mrc, ... for
+    several models). In truth.star junk has class 0, and hoarfrostJunk is 1 for pure noise and 2 for blobs.
     """
     listed = [model for name in models for model in _read_models(name, all_models)]
     outputs = ("particles.mrcs", "particles.star", "truth.star", *map_names(len(listed)))

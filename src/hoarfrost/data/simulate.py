@@ -22,7 +22,7 @@ from hoarfrost.io.mrc import write_map, write_stack
 from hoarfrost.io.particles import write_particles
 from hoarfrost.io.relion import RelionTable
 from hoarfrost.io.star import number_tokens, write_star
-from hoarfrost.io.table import ImageNames
+from hoarfrost.io.table import ImageNames, check_optics
 from hoarfrost.types import ImageArray, Optics, Particles, Poses, Volume
 
 Model: TypeAlias = Volume | Atoms
@@ -238,7 +238,7 @@ def simulate(
     Raises
     ------
     InputError
-        Settings that contradict each other, or a molecule that does not fit into the box.
+        Settings that are impossible or contradict each other, or a molecule that does not fit into the box.
     """
     listed = [models] if isinstance(models, Volume | Atoms) else list(models)
     views, microscope, noise = views or Views(), microscope or Microscope(), noise or Noise()
@@ -247,7 +247,7 @@ def simulate(
     classes = _draw_classes(len(volumes), count, weights, generator)
     content = _draw_junk(count, junk_fraction, generator)
     poses = _draw_poses(views, count, shift_px * pixel_size, generator)
-    optics = microscope.draw(count, pixel_size, generator)
+    optics = check_optics(microscope.draw(count, pixel_size, generator), "simulation")
     known = optics.replace(b_factor=torch.zeros_like(optics.b_factor))
     if like is not None:
         optics, poses = _taken_from(like, poses, pixel_size)

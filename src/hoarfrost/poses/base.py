@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class PosePosterior:
         return self.rotations[:, 0], self.shifts[:, 0]
 
 
+@runtime_checkable
 class PoseEstimator(Protocol):
     """Finds the poses of images given a density."""
 

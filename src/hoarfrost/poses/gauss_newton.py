@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
+from hoarfrost.poses.base import PosePosterior
 from hoarfrost.representations.voxel import FourierVolume
 
 POINTS_AT_ONCE = 60_000
@@ -154,6 +155,20 @@ class GaussNewton:
         shrink = (self.largest_turn / length.clamp(min=1e-12)).clamp(max=1.0)
         turned = rotations @ rotation_vector_to_matrix((turn * shrink).to(rotations))
         return nearest_rotation(turned), shifts + step[:, 3:] * shrink
+
+
+@dataclass(frozen=True)
+class PoseRefinement:
+    """Gauss-Newton from given poses (shifts in pixels), as an estimator."""
+
+    method: GaussNewton
+    rotations: Float[Tensor, "b 3 3"]
+    shifts: Float[Tensor, "b 2"]
+
+    def estimate(self, images: BandImages, density: FourierVolume) -> PosePosterior:
+        """The refined pose of every image."""
+        refined = self.method.refine(images, density, self.rotations, self.shifts)
+        return PosePosterior(refined.rotations[:, None], refined.shifts[:, None], refined.log_likelihood[:, None])
 
 
 def information_limit(equations: NormalEquations) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:

@@ -27,7 +27,7 @@ from hoarfrost.optimise.events import Event, Listener, Message, StageDone, StepD
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.likelihood import fast_matrix_products
-from hoarfrost.reconstruct.annealing import WORK, AnnealedStart, Annealing, CoarseModel
+from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import ChooseStart, FullPass, split_halves
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.half_maps import small_box
@@ -53,6 +53,7 @@ class AbInitioConfig(BaseModel):
     start_steps: int = Field(30, ge=4)
     start_batch: int = Field(500, ge=10)
     start_limit: int = Field(14, ge=6)
+    half_steps: int = Field(12, ge=2, description="steps in which each half grows its own map from the common one")
     shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
     shift_count: int = Field(7, ge=1)
     levels: tuple[int, ...] = (12, 16, 24, 32)
@@ -116,12 +117,15 @@ class Plan:
         """Stages up to a first pose of every particle."""
         config, stack = self.config, self.stack
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
-        starts = [AnnealedStart(i, stack, self.model, schedule, config.seed) for i in range(config.starts)]
+        starts = [AnnealedMap.start(i, stack, self.model, schedule, config.seed) for i in range(config.starts)]
         limit = schedule.last_limit
+        apart = Annealing(config.half_steps, config.start_batch, min(self.model.common_limit, limit), limit, spread=8.0)
+        halves = [AnnealedMap.of_half(half, stack, self.model, apart, config.seed) for half in (1, 2)]
         return [
             Prepare(self.particles, stack, self.normalisation),
             *starts,
             ChooseStart(stack, self.model, limit, config.starts, config.diameter, config.seed),
+            *halves,
             FullPass(stack, self.model, limit, config.seed),
         ]
 
@@ -289,10 +293,12 @@ def judge(fsc: HalfMapFSC, starts: tuple[StartRecord, ...], state: State, plan: 
     """Plain warnings about a result that should not be trusted as it stands."""
     warnings = []
     extent = plan.particles.box * plan.particles.pixel_size
-    if fsc.resolution(0.143) > extent / 8:
+    shell = extent / fsc.resolution(0.143)
+    if shell < plan.model.common_limit + 2:
         warnings.append(
-            f"the half-maps agree only to {fsc.resolution(0.143):.0f} Å: there may be no common structure in these "
-            "images; check that they hold particles, and their contrast and CTF"
+            f"the half-maps agree only to {fsc.resolution(0.143):.0f} Å, hardly further than the map they both started "
+            "from: there may be no common structure in these images; check that they hold particles, their contrast "
+            "and their CTF"
         )
     others = [start.agreement for start in starts if not start.chosen]
     if others and max(others) < 0.5:

@@ -26,8 +26,8 @@ from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.poses.likelihood import SliceBank, search_teraflop, weighted_data
 from hoarfrost.poses.search import Candidates, ExhaustiveSearch, search_bank
-from hoarfrost.reconstruct.backprojection import BackProjection
-from hoarfrost.reconstruct.half_maps import inside
+from hoarfrost.reconstruct.backprojection import BackProjection, node_shells
+from hoarfrost.reconstruct.half_maps import JOINED_RESOLUTION, inside
 from hoarfrost.representations.voxel import FourierVolume
 
 WORK = "Tflop"
@@ -75,6 +75,14 @@ class CoarseModel:
         """The slice grid of the running sums."""
         return SliceGrid(self.box, limit)
 
+    @property
+    def common_limit(self) -> int:
+        """Band limit of what the halves of a stack may have in common: about 40 Å, but enough shells for a shape.
+
+        Halves that grew from one map agree as far as that map went, whether or not there is anything in the images.
+        """
+        return max(6, min(8, int(self.box * self.pixel_size / JOINED_RESOLUTION)))
+
     def density(self, sums: BackProjection) -> FourierVolume:
         """The regularised map inside the sphere, its surroundings levelled to zero."""
         volume = sums.volume(0.1 * sums.weight_per_shell())
@@ -87,24 +95,28 @@ class CoarseModel:
 
 
 @dataclass(frozen=True)
-class AnnealedStart:
-    """One random start, as a stage of a run. Its state: the sums, the noise in each shell, the scores so far."""
+class AnnealedMap:
+    """A map grown by annealing, as a stage of a run. Its state: the sums, the noise in each shell, the scores."""
 
-    index: int
+    name: str
+    title: str
     stack: BandStack
     model: CoarseModel
     schedule: Annealing
     seed: int
+    half: int = 0  # 0: from random poses, with all images; 1 or 2: from the chosen map, with those of one half
 
-    @property
-    def name(self) -> str:
-        """Unique name of the stage."""
-        return f"start-{self.index + 1}"
+    @classmethod
+    def start(cls, index: int, stack: BandStack, model: CoarseModel, schedule: Annealing, seed: int) -> AnnealedMap:
+        """Start ``index`` (from 0) of a run: random poses, all images."""
+        title = f"Start {index + 1}: map from random poses"
+        return cls(f"start-{index + 1}", title, stack, model, schedule, seed + 1000 * (index + 1))
 
-    @property
-    def title(self) -> str:
-        """What people read."""
-        return f"Start {self.index + 1}: map from random poses"
+    @classmethod
+    def of_half(cls, half: int, stack: BandStack, model: CoarseModel, schedule: Annealing, seed: int) -> AnnealedMap:
+        """Half 1 or 2: the chosen map, low-passed so far that it cannot bias the FSC, and only its own images."""
+        title = f"Half {half}: map from its own images"
+        return cls(f"half-{half}", title, stack, model, schedule, seed + 1000 * (half + 500), half)
 
     @property
     def steps(self) -> int:
@@ -113,13 +125,13 @@ class AnnealedStart:
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """One batch: search, spread, back-project."""
-        generator = torch.Generator().manual_seed(hash((self.seed, self.index, step)) & 0x7FFFFFFF)
+        generator = torch.Generator().manual_seed(self.seed + step)
         if step == 0:
-            state = state | self._begin(generator)
+            state = state | (self._begin_half(state) if self.half else self._begin(state, generator))
         sums = BackProjection(self.model.grid(self.schedule.last_limit), state[f"{self.name}.sums"])
         noise = state[f"{self.name}.noise"]
         band = Band(self.stack.band.box, self.schedule.limit(step))
-        images = self.stack.images(self._batch(step), band)
+        images = self.stack.images(self._batch(state, step), band)
         weight = band.at_shells(1 / noise).float()
 
         search = self.model.search(weight, self.schedule.keep, random_rotations(1, generator)[0])
@@ -139,9 +151,9 @@ class AnnealedStart:
         work = search_teraflop(len(images), len(self.model.shifts), bank)
         return state, {"score": score, "band": band.limit, WORK: work}
 
-    def _begin(self, generator: torch.Generator) -> State:
+    def _begin(self, state: State, generator: torch.Generator) -> State:
         band = Band(self.stack.band.box, self.schedule.last_limit)
-        images = self.stack.images(self._batch(0), band)
+        images = self.stack.images(self._batch(state, 0), band)
         sums = BackProjection.empty(self.model.grid(self.schedule.last_limit))
         sums.add(images, random_rotations(len(images), generator), torch.zeros(len(images), 2))
         power = band.shell_mean(images.vectors.abs().square().mean(0)).clamp(min=1.0)
@@ -152,15 +164,27 @@ class AnnealedStart:
             f"{self.name}.scores": torch.zeros(0),
         }
 
-    def _batch(self, step: int) -> Int[Tensor, "b"]:
+    def _begin_half(self, state: State) -> State:
+        grid = self.model.grid(self.schedule.last_limit)
+        common = (node_shells(grid) <= self.model.common_limit).flatten()
+        return {
+            f"{self.name}.sums": state["sums"] * common,
+            f"{self.name}.noise": state["noise"],
+            f"{self.name}.power": state["power"],
+            f"{self.name}.scores": torch.zeros(0),
+        }
+
+    def _batch(self, state: State, step: int) -> Int[Tensor, "b"]:
         """Images of a step: the next ones in a shuffled order that every epoch draws anew."""
-        count, size = len(self.stack), min(self.schedule.batch, len(self.stack))
+        pool = (state["half"] == self.half).nonzero()[:, 0] if self.half else torch.arange(len(self.stack))
+        count, size = len(pool), min(self.schedule.batch, len(pool))
+        first, last = step * size // count, ((step + 1) * size - 1) // count
         order = [
-            torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + 1000 * self.index + epoch))
-            for epoch in range(step * size // count, ((step + 1) * size - 1) // count + 1)
+            torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + 500 + epoch))
+            for epoch in range(first, last + 1)
         ]
-        offset = step * size - count * (step * size // count)
-        return torch.cat(order)[offset : offset + size].sort().values
+        offset = step * size - count * first
+        return pool[torch.cat(order)[offset : offset + size]].sort().values
 
     def _update_noise(
         self, noise: Tensor, power: Tensor, images: BandImages, bank: SliceBank, found: Candidates

@@ -68,12 +68,15 @@ class ChooseStart:
         near = 1.5 * self.model.orientations.spacing
         agreement = [share_agreeing(r, rotations[best], near, self.model.symmetry) for r in rotations]
         chosen = BackProjection(self.model.grid(self.limit), state[f"start-{best + 1}.sums"])
+        density = self.model.density(chosen)
         state = state | {
-            "radius": torch.tensor(self._radius(self.model.density(chosen))),
+            "radius": torch.tensor(self._radius(density)),
+            "centre": centre_of_mass(density.volume) * (self.model.pixel_size / self.stack.pixel_size),
             "start.scores": torch.stack(scores),
             "start.agreement": torch.tensor(agreement),
             "start.chosen": torch.tensor(best),
             "noise": state[f"start-{best + 1}.noise"],
+            "power": state[f"start-{best + 1}.power"],
             "sums": chosen.sums,
         }
         return state, {"chosen": best + 1.0, "score": float(max(scores))}
@@ -95,7 +98,7 @@ def share_agreeing(first: Float[Tensor, "n 3 3"], second: Float[Tensor, "n 3 3"]
 
 @dataclass(frozen=True)
 class FullPass:
-    """Search the pose of every particle in the chosen start's map, and move the origin to its centre of mass."""
+    """Search the pose of every particle in the map of its half, and move the origin to the centre of mass."""
 
     stack: BandStack
     model: CoarseModel
@@ -118,24 +121,30 @@ class FullPass:
                 "shifts": torch.zeros(count, 2, dtype=torch.float64),
                 "score": torch.zeros(count),
             }
-        rows = torch.arange(step * IMAGES_A_STEP, min((step + 1) * IMAGES_A_STEP, count))
-        generator = torch.Generator().manual_seed(self.seed + step)
-        band = Band(self.stack.band.box, self.limit)
-        density = self.model.density(BackProjection(self.model.grid(self.limit), state["sums"]))
-        weight = band.at_shells(1 / state["noise"]).float()
-        search = self.model.search(weight, 16, random_rotations(1, generator)[0])
-        bank = search.bank(density, band)
-        found = search_bank(self.stack.images(rows, band), bank, self.model.shifts, weight, 16)
-        rotations = bank.rotations[found.orientation[:, 0]]
-        shifts, score = self.model.shifts[found.shift[:, 0]], found.log_likelihood[:, 0]
-        centre = centre_of_mass(density.volume) * self.model.pixel_size / self.stack.pixel_size
         state = dict(state)
-        state["rotations"] = state["rotations"].index_copy(0, rows, rotations.double())
-        moved = shifts.double() + (rotations.double() @ centre.double())[:, :2]
-        state["shifts"] = state["shifts"].index_copy(0, rows, moved)
-        state["score"] = state["score"].index_copy(0, rows, score)
-        work = search_teraflop(len(rows), len(self.model.shifts), bank)
-        return state, {"score": float(score.mean()), WORK: work}
+        rows = torch.arange(step * IMAGES_A_STEP, min((step + 1) * IMAGES_A_STEP, count))
+        frame = random_rotations(1, torch.Generator().manual_seed(self.seed + step))[0]
+        work = 0.0
+        for half in (1, 2):
+            mine = rows[state["half"][rows] == half]
+            work += self._search(state, half, mine, frame)
+        return state, {"score": float(state["score"][rows].mean()), WORK: work}
+
+    def _search(self, state: State, half: int, rows: Int[Tensor, "b"], frame: Float[Tensor, "3 3"]) -> float:
+        band = Band(self.stack.band.box, self.limit)
+        density = self.model.density(BackProjection(self.model.grid(self.limit), state[f"half-{half}.sums"]))
+        weight = band.at_shells(1 / state[f"half-{half}.noise"]).float()
+        bank = self.model.search(weight, 0, frame).bank(density, band)
+        found = search_bank(self.stack.images(rows, band), bank, self.model.shifts, weight, 16)
+        rotations = bank.rotations[found.orientation[:, 0]].double()
+        centre = (rotations @ state["centre"].double())[:, :2]
+        for key, value in (
+            ("rotations", rotations),
+            ("shifts", self.model.shifts[found.shift[:, 0]].double() + centre),
+            ("score", found.log_likelihood[:, 0]),
+        ):
+            state[key] = state[key].index_copy(0, rows, value)
+        return search_teraflop(len(rows), len(self.model.shifts), bank)
 
 
 def centre_of_mass(volume: Float[Tensor, "z y x"]) -> Float[Tensor, "3"]:

@@ -24,7 +24,7 @@ from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
 
 JOINED_RESOLUTION = 40.0
-"""Å; shells up to here are shared by the halves, as RELION does."""
+"""Å; about as far may the halves have shells in common, as in RELION."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def regularised_pair(first: BackProjection, second: BackProjection, *, extent: f
     inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
     maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
     joined = (first + second).volume(sum(inverse_signal) / 2)
-    joined_shell = min(grid.limit, max(3, math.floor(extent / JOINED_RESOLUTION)))
+    joined_shell = max(3, min(6, math.floor(extent / JOINED_RESOLUTION)))
     maps = [inside(share_low_shells(grid, one, joined, joined_shell), mask) for one in maps]
     return HalfMapPair(maps[0], maps[1], fsc, voxel_size)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from hoarfrost.data.preflight import Preflight, check
@@ -15,9 +16,11 @@ from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.reconstruct.ab_initio import AbInitioConfig, AbInitioResult, ab_initio
+from hoarfrost.reconstruct.annealing import WORK
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
+from hoarfrost.runs.progress import EVENTS_NAME, duration, read_events
 from hoarfrost.runs.report import ReportData, Start, write_report
 from hoarfrost.runs.running import Session, running
 from hoarfrost.types import Particles
@@ -36,10 +39,25 @@ class Ready:
     def forecast(self) -> str:
         """Size of the work in one line."""
         particles, expected = self.particles, self.preflight.forecast
+        seconds = expected_seconds(self.config, len(particles), particles.box, torch.get_num_threads())
         return (
-            f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: "
-            f"about {expected.disk / 1e9:.1f} GB of disk while it runs and {expected.memory / 1e9:.1f} GB of memory"
+            f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: roughly "
+            f"{duration(seconds)}, {expected.memory / 1e9:.1f} GB of memory, and {expected.disk / 1e9:.1f} GB of disk "
+            "while it runs"
         )
+
+
+def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int) -> float:
+    """What a run will take, within a factor of two or so; shared or old machines take longer.
+
+    The rates are those measured on two busy cores of a server of 2024: per image of a start, of the searches of all
+    images, per image and squared Fourier pixel of a refinement, and per pixel read and inserted.
+    """
+    levels = [min(level, (box - 1) // 2) for level in config.levels]
+    starts = config.starts * config.start_steps * min(config.start_batch, count) * 2.3e-3
+    searches = 1.6e-3 + (2.5e-3 if config.rivals else 0.0)
+    refinement = 1.9e-6 * sum(level**2 for level in levels) * config.iterations / 3
+    return 15.0 + 2 / threads * (starts + count * (searches + refinement + 1.5e-7 * box**2))
 
 
 def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, workspace: Path | None = None) -> Ready:
@@ -162,20 +180,23 @@ def finish(
 ) -> None:
     """Write the report, and close the record."""
     results = summary(result) | ({} if scores is None else {"scores": dict(scores)})
-    timings = result.timings | folder.manifest.timings
+    # The record knows the stages of all attempts, the result those of the last.
+    timings = folder.manifest.timings | {
+        name: seconds for name, seconds in result.timings.items() if name not in folder.manifest.timings
+    }
     manifest = folder.manifest.model_dump(mode="json") | {"results": results, "status": "finished"}
     folder.output("report.html")
-    write_report(folder.path, report_data(result, config, timings, folder.manifest.warnings, scores), manifest)
+    write_report(folder.path, report_data(folder, result, config, timings, scores), manifest)
     for picture in sorted(folder.path.glob("figures/*.png")):
         folder.output(f"figures/{picture.name}")
     folder.finish(results)
 
 
 def report_data(
+    folder: RunFolder,
     result: AbInitioResult,
     config: AbInitioConfig,
     timings: Mapping[str, float],
-    warnings: tuple[str, ...],
     scores: Mapping[str, Any] | None,
 ) -> ReportData:
     """What the report shows of a result."""
@@ -196,9 +217,23 @@ def report_data(
         noise=result.noise,
         examples=example_pairs(result.particles, result.map, invert=config.invert, resolution=max(resolution, 15.0)),
         timings=timings,
-        warnings=warnings,
+        peak_fraction=fractions_of_peak(folder.path / EVENTS_NAME, result.throughput.get("peak_tflops")),
+        warnings=folder.manifest.warnings,
         scores=scores,
     )
+
+
+def fractions_of_peak(events: Path, peak: float | None) -> dict[str, float]:
+    """Share of the matrix-product peak (10^12 operations a second) that each searching stage reached, all attempts."""
+    if peak is None:
+        return {}
+    work: dict[str, tuple[float, float]] = {}
+    for event in read_events(events):
+        done = event.get("values", {}).get(WORK)
+        if done is not None:
+            operations, seconds = work.get(event["stage"], (0.0, 0.0))
+            work[event["stage"]] = operations + done, seconds + event["seconds"]
+    return {stage: operations / seconds / peak for stage, (operations, seconds) in work.items() if seconds > 0}
 
 
 def summary(result: AbInitioResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The machine that a run is on: what it is, how fast it multiplies matrices, how much memory the process took."""
+"""The machine that a run is on: what it is, and how much memory the process took."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,26 +49,6 @@ def peak_memory() -> int:
     """Most bytes that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def matrix_product_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 0.5) -> float:
-    """Multiply-adds counted as two operations, per second, of a square matrix product: the best of several."""
-    first = torch.randn(size, size, device=device).to(dtype)
-    second = torch.randn(size, size, device=device).to(dtype)
-    best, began = float("inf"), time.perf_counter()
-    first @ second
-    while time.perf_counter() - began < seconds or best == float("inf"):
-        _wait(device)
-        start = time.perf_counter()
-        first @ second
-        _wait(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _processor() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,9 @@ LOG_NAME = "log.txt"
 
 _QUIET_S = 10.0
 """Seconds between two plain lines of one stage."""
+
+_FOR_RECORDS = {"Tflop"}
+"""Figures of steps that are kept in the events but tell a reader of the moment nothing."""
 
 _KINDS = {StageStarted: "stage started", StepDone: "step done", StageDone: "stage done", Message: "message"}
 
@@ -119,6 +122,16 @@ class EventFile:
         self._file.flush()
 
 
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a run; lines that a killed process left half written are passed over."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
 @contextmanager
 def show_progress(
     console: Console, log: Path | None = None, events: Path | None = None, *others: Listener
@@ -144,7 +157,7 @@ def show_progress(
 
 def figures(values: Mapping[str, float]) -> str:
     """Figures of a step in a few words."""
-    return ", ".join(f"{name} {_number(value)}" for name, value in values.items())
+    return ", ".join(f"{name} {_number(value)}" for name, value in values.items() if name not in _FOR_RECORDS)
 
 
 def duration(seconds: float) -> str:
