@@ -1,1 +1,1 @@
-"""What hoarfrost reaches, how fast, and where it fails: scripts that print a table and leave a record in ``results/``."""
+"""What hoarfrost reaches, how fast, and where it fails: scripts that print a table and keep a record of it."""

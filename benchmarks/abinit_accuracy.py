@@ -12,8 +12,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import Record, Row, hoarfrost, no_data, parser, read_json, run_figures, shared_data
-from benchmarks.common import show, simulated
+from benchmarks.common import (
+    Record,
+    Row,
+    exit_code,
+    hoarfrost,
+    no_data,
+    parser,
+    read_json,
+    run_figures,
+    shared_data,
+    show,
+    simulated,
+)
 
 NAME = "abinit_accuracy"
 
@@ -60,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(row)
     record.figures = {f"snr {snr:g}": summary([row for row in rows if row["key"]["snr"] == snr]) for snr in options.snr}
     record.write()
-    return report(record, rows)
+    return exit_code(report(record, rows), options)
 
 
 def wanted(options: argparse.Namespace) -> list[Row]:
@@ -162,8 +173,8 @@ def summary(rows: Sequence[Row]) -> Row:
     }
 
 
-def report(record: Record, rows: Sequence[Row]) -> int:
-    """Print runs and summary; 1 if a bar is missed."""
+def report(record: Record, rows: Sequence[Row]) -> bool:
+    """Print runs and summary; whether all bars are met."""
     show(NAME, [_line(record, row) for row in rows])
     show(
         f"bars: median <= {BARS['median_deg']} deg, mean Frobenius <= {BARS['frobenius_mean']}, "
@@ -173,7 +184,7 @@ def report(record: Record, rows: Sequence[Row]) -> int:
     )
     if any(not record.is_current(row) for row in rows):
         print("*: measured with other code than the present; --again measures those anew")
-    return 0 if all(_passed(name, values) for name, values in record.figures.items()) else 1
+    return all(_passed(name, values) for name, values in record.figures.items())
 
 
 def _passed(name: str, values: Row) -> bool:

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import Record, Row, hoarfrost, parser, read_json, run_figures, show
+from benchmarks.common import Record, Row, exit_code, hoarfrost, parser, read_json, run_figures, show
+from hoarfrost.data.acquisition import Noise, Views
 from hoarfrost.data.builtin import builtin_complex
 from hoarfrost.data.density import fitting_pixel_size
-from hoarfrost.data.simulate import Noise, Views, simulate
+from hoarfrost.data.simulate import simulate
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.io.atoms import Atoms
@@ -37,6 +38,8 @@ BARS = {"right_median_deg": RIGHT_MEDIAN_DEG, "true_over_claimed": OVERCLAIM, "c
 NOTHING = 1e-6
 """A signal-to-noise ratio at which images hold noise only."""
 CONTACT = 3.0  # Å between the copies of a symmetric particle
+
+CORRECT, WARNED, WRONG, REFUSED, FAULT = "correct", "warned", "CONFIDENT AND WRONG", "refused", "FAULT"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class Case:
 CASES = {
     "control": Case("nothing hard: uniform views"),
     "noise": Case("noise only", snr=NOTHING),
-    "tilt-90": Case("90-degree tilts only: views on a great circle", simulation={"views": Views(tilt=(math.pi / 2,) * 2)}),
+    "tilt-90": Case(
+        "90-degree tilts only: views on a great circle", simulation={"views": Views(tilt=(math.pi / 2,) * 2)}
+    ),
     "one-side": Case(
         "all views from one side: a cap of 30 degrees", simulation={"views": Views(tilt=(0.0, math.radians(30)))}
     ),
@@ -93,12 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in rows:
         for warning in row.get("warnings", []):
             print(f"{row['key']['case']}, seed {row['key']['seed']}: {warning}")
-    wrong = sum(row["verdict"] == WRONG for row in rows) + sum(row["verdict"] == FAULT for row in rows)
+    wrong = sum(row["verdict"] in (WRONG, FAULT) for row in rows)
     print("PASS" if not wrong else f"short: {wrong} of {len(rows)} runs were confident and wrong, or failed")
-    return 1 if wrong else 0
-
-
-CORRECT, WARNED, WRONG, REFUSED, FAULT = "correct", "warned", "CONFIDENT AND WRONG", "refused", "FAULT"
+    return exit_code(not wrong, options)
 
 
 def _row(record: Record, options: argparse.Namespace, name: str, seed: int) -> Row:
@@ -208,16 +210,12 @@ def confidence(run: Path, stack: Path) -> Row:
 
 
 def verdict(row: Row) -> str:
-    """Correct, warned, or neither; a note says where a warning stands and whether it was needed."""
-    warned = bool(row["warnings"])
-    if not warned and row["report"] in ("caution", "bad"):
-        where = " (in the report only)"
-    else:
-        where = ""
-    warned = warned or bool(where)
+    """Correct, warned, or neither; a note says where a warning stands if not among those printed."""
+    doubtful = row["report"] in ("caution", "bad")
+    warning = WARNED if row["warnings"] else f"{WARNED} in the report only" if doubtful else ""
     if is_right(row):
-        return CORRECT + (f", {WARNED} all the same{where}" if warned else "")
-    return WARNED + where if warned else WRONG
+        return f"{CORRECT}, {warning} all the same" if warning else CORRECT
+    return warning or WRONG
 
 
 def is_right(row: Row) -> bool:

@@ -11,10 +11,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.common import Record, Row, hoarfrost, parser, read_json, show, simulated, use_threads
+from benchmarks.common import Record, Row, exit_code, hoarfrost, parser, read_json, show, simulated, use_threads
 from benchmarks.relion_maps import (
     LARGEST_DIFFERENCE,
     LEAST_CORRELATION,
@@ -28,22 +29,19 @@ from benchmarks.relion_maps import (
     soft_ball,
     with_truth,
 )
-from hoarfrost.analysis.map_alignment import align_maps
-from hoarfrost.data.dataset import Normalisation, estimate_noise, whitened_images
-from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.analysis.map_alignment import MapAlignment, align_maps
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.reconstruct.assignment import split_halves
-from hoarfrost.reconstruct.backprojection import BackProjection
-from hoarfrost.types import Particles, Poses, Volume
+from hoarfrost.reconstruct.homogeneous import back_project_particles
+from hoarfrost.types import Volume
 
 NAME = "relion_agreement"
 
 BARS = {"least_fsc_to_half_nyquist": LEAST_CORRELATION, "crossing_difference_shells": LARGEST_DIFFERENCE}
 MAPS: dict[str, int | None] = {"half 1": 1, "half 2": 2, "all": None}
-BALL = 0.4
-"""Radius of the ball in which maps are compared with the truth, as a share of the box."""
+BALL, MARGIN = 0.4, 1.05
+"""Radius of the ball for known poses, as a share of the box, and what the reconstruction adds to a diameter."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for poses in options.poses for row in _rows(record, options, poses)]
     show(NAME, [_line(record, row) for row in rows])
     print(f"bars: FSC > {LEAST_CORRELATION} to half Nyquist; crossings within {LARGEST_DIFFERENCE:g} shell")
-    return 0 if all(row.get("passed") for row in rows) else 1
+    return exit_code(all(row["passed"] for row in rows), options)
 
 
 def _rows(record: Record, options: argparse.Namespace, poses: str) -> list[Row]:
@@ -77,8 +75,7 @@ def _rows(record: Record, options: argparse.Namespace, poses: str) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         stack = Path(scratch) / "stack"
         simulated(stack, "builtin", n=options.particles, box=options.box, snr=options.snr, shift=5)
-        compare = compare_true_poses if poses == "truth" else compare_run
-        found = compare(stack, options)
+        found = (compare_true_poses if poses == "truth" else compare_run)(stack, options)
     return [record.add(key, figures(found[key["map"]])) for key in keys]
 
 
@@ -97,77 +94,66 @@ def figures(found: Agreement) -> Row:
 def compare_true_poses(stack: Path, options: argparse.Namespace) -> dict[str, Agreement]:
     """Both reconstructions of a table with the true poses, which hoarfrost wrote."""
     blind, truth = read_particles(stack / "particles.star"), read_particles(stack / "truth.star")
-    assert truth.poses is not None
-    half = split_halves(len(blind), None, seed=0)
-    posed = blind.replace(poses=truth.poses, half=half)
     table = stack / "posed.star"
-    write_particles(posed, table)
-    true_map, ball = _array(read_map(stack / "truth.mrc")), soft_ball(blind.box, BALL * blind.box)
-    found = {}
-    for name, ours in maps_from_poses(read_particles(table)).items():
-        theirs = relion_reconstruct(table, stack / f"relion {name}.mrc", project=stack, half=MAPS[name])
-        masked = [levelled(data, ball) for data in (_array(ours), theirs, true_map)]
-        found[name] = with_truth(agreement(_array(ours), theirs), masked[0], masked[1], masked[2])
-    return found
-
-
-def maps_from_poses(particles: Particles) -> dict[str, Volume]:
-    """Our maps of both halves and of all particles at the poses that they have, unfiltered, to the last shell."""
-    poses, half = particles.poses, particles.half
-    if poses is None or half is None:
-        raise ValueError("particles with poses and halves are needed")
-    band = Band.to_nyquist(particles.box)
-    grid = SliceGrid(particles.box, band.limit)
-    normalisation = Normalisation(0.42 * particles.box)
-    noise = estimate_noise(particles, band, normalisation)
-    first, second = (
-        _sums(particles, poses, (half == number).nonzero()[:, 0], band, grid, normalisation, noise) for number in (1, 2)
-    )
-    sums = {"half 1": first, "half 2": second, "all": first + second}
-    return {name: Volume(sums[name].volume(0.0), particles.pixel_size) for name in MAPS}
-
-
-def _sums(
-    particles: Particles,
-    poses: Poses,
-    rows: torch.Tensor,
-    band: Band,
-    grid: SliceGrid,
-    normalisation: Normalisation,
-    noise: torch.Tensor,
-) -> BackProjection:
-    sums = BackProjection.empty(grid)
-    shifts = poses.shifts / particles.optics.pixel_size[:, None]
-    for part in rows.split(128):
-        images = whitened_images(particles, part, band, normalisation, noise)
-        sums.add(images, poses.rotations[part].float(), shifts[part].float())
-    return sums
+    write_particles(blind.replace(poses=truth.poses, half=split_halves(len(blind), None, seed=0)), table)
+    true_map = read_map(stack / "truth.mrc")
+    radius = BALL * blind.box
+    ours = back_project_particles(read_particles(table), diameter=2 * radius * blind.pixel_size / MARGIN)
+    maps = Maps(_array(ours.half_maps.first), _array(ours.half_maps.second), _array(ours.map))
+    return compare(maps, table, project=stack, radius=radius, resolution=ours.fsc.resolution(), truth=true_map)
 
 
 def compare_run(stack: Path, options: argparse.Namespace) -> dict[str, Agreement]:
-    """The maps of a blind run against RELION's of the run's ``particles.star``.
-
-    The run's map ends where its half-maps cease to agree, and is masked by a ball: RELION's is masked alike, and
-    compared to there.
-    """
+    """The maps of a blind run against RELION's of the run's ``particles.star``, laid over the truth together."""
     run = stack / "run"
     done = hoarfrost("abinit", stack / "particles.star", "-o", run, "--threads", options.threads)
     if done.code != 0:
         raise RuntimeError(f"hoarfrost abinit failed: {done.last_line}")
     results = read_json(run / "run.json")["results"]
-    files = {"half 1": "half1.mrc", "half 2": "half2.mrc", "all": "map.mrc"}
     true_map = read_map(stack / "truth.mrc")
-    frame = align_maps(read_map(run / "map.mrc"), true_map)
-    ball = soft_ball(options.box, 0.5 * results["diameter"] / results["voxel_size"])
-    last = int(options.box * results["voxel_size"] / results["resolution"])
+    return compare(
+        Maps(*(_array(read_map(run / name)) for name in ("half1.mrc", "half2.mrc", "map.mrc"))),
+        run / "particles.star",
+        project=stack,
+        radius=0.5 * results["diameter"] / results["voxel_size"],
+        resolution=results["resolution"],
+        truth=true_map,
+        frame=align_maps(read_map(run / "map.mrc"), true_map),
+    )
+
+
+class Maps(NamedTuple):
+    """Our half-maps, as they are, and our map, filtered and inside a ball."""
+
+    first: Array
+    second: Array
+    all: Array
+
+
+def compare(
+    ours: Maps,
+    table: Path,
+    *,
+    project: Path,
+    radius: float,
+    resolution: float,
+    truth: Volume,
+    frame: MapAlignment | None = None,
+) -> dict[str, Agreement]:
+    """Our maps of a table against RELION's.
+
+    Half-maps are compared as they are. Our map ends at its resolution (Å) and at the surface of a ball (``radius`` in
+    voxels): RELION's is put into the same ball, and compared to there. ``frame`` lays maps over the truth.
+    """
+    ball = soft_ball(truth.box, radius)
+    last_shell = int(truth.box * truth.voxel_size / resolution)
     found = {}
-    for name, file in files.items():
-        ours = _array(read_map(run / file))
-        theirs = relion_reconstruct(run / "particles.star", stack / f"{name}.mrc", project=stack, half=MAPS[name])
-        masked = [ours if name == "all" else levelled(ours, ball), levelled(theirs, ball)]
-        compared = agreement(masked[0], masked[1], last_shell=last) if name == "all" else agreement(ours, theirs)
-        laid = [_array(frame.apply(_volume(one, true_map.voxel_size), true_map)) for one in masked]
-        found[name] = with_truth(compared, laid[0], laid[1], levelled(_array(true_map), ball))
+    for (name, half), our in zip(MAPS.items(), ours, strict=True):
+        their = relion_reconstruct(table, project / f"{name}.mrc", project=project, half=half)
+        masked = (our if half is None else levelled(our, ball)), levelled(their, ball)
+        same = agreement(*masked, last_shell=last_shell) if half is None else agreement(our, their)
+        laid = masked if frame is None else tuple(_array(frame.apply(_volume(m, truth), truth)) for m in masked)
+        found[name] = with_truth(same, laid[0], laid[1], levelled(_array(truth), ball))
     return found
 
 
@@ -175,8 +161,8 @@ def _array(volume: Volume) -> Array:
     return volume.data.double().numpy()
 
 
-def _volume(data: Array, voxel_size: float) -> Volume:
-    return Volume(torch.from_numpy(data).float(), voxel_size)
+def _volume(data: Array, like: Volume) -> Volume:
+    return Volume(torch.from_numpy(data).float(), like.voxel_size)
 
 
 def _line(record: Record, row: Row) -> Row:

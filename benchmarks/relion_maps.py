@@ -57,7 +57,7 @@ def shell_correlation(first: Array, second: Array) -> Array:
     shells = min(first.shape) // 2 + 1
 
     def total(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> Array:
-        return np.bincount(shell, (a * b.conj()).real.ravel())[:shells]
+        return np.bincount(shell, (a * b.conj()).real.ravel())[:shells].astype(np.float64)
 
     a, b = transforms
     power = np.sqrt(total(a, a) * total(b, b))

@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hoarfrost.data.acquisition import Microscope, Noise, Views
 from hoarfrost.data.simulate import (
     JUNK_COLUMN,
-    Microscope,
-    Noise,
     SimulatedStack,
-    Views,
     simulate,
 )
 from hoarfrost.data.simulated_images import BLOBS, EMPTY, PARTICLE
@@ -346,8 +344,8 @@ def test_a_table_lends_its_poses_and_optics() -> None:
             "the model has no density inside the box; there is nothing to simulate",
         ),
         (
-            {"microscope": Microscope(defocus=(0.8, 2.5), astigmatism=0.0)},
-            "simulation: the largest defocus is 2.48979 Å; defocus is expected in Å and looks like µm: "
+            {"microscope": Microscope(defocus=(2.5, 2.5), astigmatism=0.0)},
+            "simulation: the largest defocus is 2.5 Å; defocus is expected in Å and looks like µm: "
             "multiply it by 10000",
         ),
         ({"models": []}, "a simulation needs at least one model and one image"),

@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from hoarfrost.cli.outputs import require_new
+from hoarfrost.data.acquisition import Microscope, Noise, Views
 from hoarfrost.data.builtin import builtin_complex
 from hoarfrost.data.density import fitting_pixel_size
-from hoarfrost.data.simulate import Microscope, Model, Noise, SimulatedStack, Views, map_names, simulate
+from hoarfrost.data.simulate import Model, SimulatedStack, map_names, simulate
 from hoarfrost.errors import InputError
 from hoarfrost.io.atoms import is_atomic_model, read_atoms, read_ensemble
 from hoarfrost.io.mrc import read_map

@@ -173,7 +173,7 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path) -> 
         OrientationGrid(2),
         shift_grid(config.shift_extent * box, config.shift_count),
     )
-    maps = SumHalfMaps(particles, stack, normalisation, noise, furthest)
+    maps = SumHalfMaps(particles, normalisation, noise, furthest)
     return Plan(particles, config, stack, normalisation, model, maps)
 
 

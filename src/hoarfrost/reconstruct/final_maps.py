@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
-from hoarfrost.data.dataset import BandStack, Normalisation, whitened_images
+from hoarfrost.data.dataset import Normalisation, whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
@@ -28,7 +28,6 @@ class SumHalfMaps:
     """Back-project every image, read again in the whole band, into the sums of its half."""
 
     particles: Particles
-    stack: BandStack  # for the optics; its stored band may be smaller
     normalisation: Normalisation
     noise: Float[Tensor, "groups shells"]
     limit: int
@@ -43,13 +42,13 @@ class SumHalfMaps:
     @property
     def grid(self) -> SliceGrid:
         """The slice grid of the sums."""
-        return SliceGrid(self.stack.band.box, self.limit)
+        return SliceGrid(self.particles.box, self.limit)
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Insert one chunk. The sums grow in place: they are too large to copy for every chunk."""
         count = len(self.particles)
         rows = torch.arange(step * IMAGES_A_STEP, min((step + 1) * IMAGES_A_STEP, count))
-        band = Band(self.stack.band.box, self.limit)
+        band = Band(self.particles.box, self.limit)
         state = dict(state)
         for number in (1, 2):
             key = f"sums.{number}"
