@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 
 import hoarfrost as hf
+from hoarfrost.analysis.alignment import align_rotations, rotation_errors
+from hoarfrost.data.acquisition import Noise
 from hoarfrost.data.builtin import builtin_complex
-from hoarfrost.data.simulate import Noise
+from hoarfrost.optimise.events import Event, StageDone
+from hoarfrost.reconstruct.ab_initio import AbInitioConfig
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="hoarfrost-tutorial-"))
 
@@ -36,18 +39,15 @@ first_images = particles.images.read(torch.arange(4))
 print(f"the first images: {tuple(first_images.shape)}, deviation {first_images.std():.2f}")
 # --8<-- [end:read]
 
+
 # --8<-- [start:abinitio]
-from hoarfrost.optimise.events import Event, StageDone
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig
-
-
 def report(event: Event) -> None:
     """Print a line for each stage that is done."""
     if isinstance(event, StageDone):
         print(f"  {event.stage:10} {event.seconds:5.1f} s")
 
 
-config = AbInitioConfig.from_preset("fast", start_batch=200, start_limit=12)
+config = AbInitioConfig.from_preset("fast", start_batch=250)
 result = hf.ab_initio(particles, config, listener=report)
 # --8<-- [end:abinitio]
 
@@ -82,8 +82,6 @@ print(f"map:       FSC 0.5 with the truth at {scores.map_to_truth.resolution(0.5
 # --8<-- [end:evaluate]
 
 # --8<-- [start:compare]
-from hoarfrost.analysis.alignment import align_rotations, rotation_errors
-
 frame = align_rotations(result.particles.poses.rotations, truth.poses.rotations)
 errors = rotation_errors(frame.apply(result.particles.poses.rotations), truth.poses.rotations).rad2deg()
 for limit in (1, 2, 5, 10):

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -53,9 +54,18 @@ class SliceBank:
 
     def at(self, orientations: Int[Tensor, "*n"]) -> Complex[Tensor, "*n m"]:
         """Slices of these orientations, half-turns conjugated."""
-        kept = len(self.slices)
-        picked = self.slices[orientations % kept]
-        return torch.where((orientations >= kept)[..., None], picked.conj(), picked)
+        return torch.view_as_complex(self.rows[orientations].unflatten(-1, (-1, 2)))
+
+    @cached_property
+    def rows(self) -> Float[Tensor, "q w"]:
+        """Every orientation's slice as one row of reals (re, im, re, im, ...)."""
+        both = torch.cat([self.slices, self.slices.conj()])
+        return torch.view_as_real(both.resolve_conj()).flatten(-2)
+
+    @cached_property
+    def power(self) -> Float[Tensor, "r m"]:
+        """``|Y|^2``, the same for an orientation and its half-turn."""
+        return self.slices.abs().square()
 
 
 def weighted_data(
@@ -78,7 +88,7 @@ def best_over_shifts(
     (bfloat16 inputs, float32 sums), so that the few best must be scored again by :func:`score_candidates`.
     """
     real, imaginary = (2 * bank.slices.real).T.contiguous(), (2 * bank.slices.imag).T.contiguous()
-    norms = power @ bank.slices.abs().square().T
+    norms = power @ bank.power.T
     best = torch.empty(len(data), len(bank), device=data.device)
     with fast_matrix_products():
         for part, norm, out in zip(
@@ -101,14 +111,12 @@ def score_candidates(
     orientations: Int[Tensor, "b c"],
 ) -> Float[Tensor, "b t c"]:
     """S at every shift for a few orientations of each image, in full float32."""
-    scores = []
-    for part, norm, chosen in zip(data.split(64), power.split(64), orientations.split(64), strict=True):
-        slices = bank.at(chosen)
-        shifted = part[:, None] * phases
-        references = torch.view_as_real(slices).flatten(-2)
-        cross = torch.view_as_real(shifted.resolve_conj()).flatten(-2) @ references.mT
-        scores.append(2 * cross - torch.einsum("bm,bcm->bc", norm, slices.abs().square())[:, None])
-    return torch.cat(scores)
+    norms = (power @ bank.power.T).gather(1, orientations % len(bank.slices))
+    cross = [
+        torch.view_as_real(part[:, None] * phases).flatten(-2) @ bank.rows[chosen].mT
+        for part, chosen in zip(data.split(64), orientations.split(64), strict=True)
+    ]
+    return 2 * torch.cat(cross) - norms[:, None]
 
 
 @contextmanager

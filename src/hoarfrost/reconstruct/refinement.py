@@ -232,7 +232,7 @@ class SearchAgain:
         scores[:, 0] = present.log_likelihood
 
         bank = self.model.search(weight, 0, frame).bank(density, images.band)
-        found = search_bank(images, bank, self.model.shifts, weight, 128)
+        found = search_bank(images, bank, self.model.shifts, weight, 64)
         candidates = bank.rotations[found.orientation].double()
         taken = self._near(present.rotations, candidates)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.

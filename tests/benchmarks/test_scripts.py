@@ -1,0 +1,170 @@
+"""Every benchmark on a trivial size writes its table and its record; how runs are judged."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import abinit_accuracy, abinit_speed, hard_cases, relion_agreement, simulate_speed
+from benchmarks.__main__ import NAMES, purpose
+from benchmarks.common import DATA_VARIABLE
+from benchmarks.hard_cases import symmetric_complex
+from benchmarks.relion_maps import relion_found
+
+from hoarfrost.geometry.symmetry import point_group
+
+ROOT = Path(__file__).parents[2]
+
+
+def smoke(benchmark, folder, capsys):
+    """The record of a smoke run and what it printed."""
+    assert benchmark.main(["--quick", "--threads", "1", "--results", str(folder)]) == 0
+    text = (folder / f"{benchmark.NAME}.json").read_text()
+    for path in (ROOT, Path.home(), Path(tempfile.gettempdir()), folder, Path(sys.prefix)):
+        assert f"{path}/" not in text, "a record names no place on the machine"
+    content = json.loads(text)
+    assert content["benchmark"] == benchmark.NAME
+    assert content["settings"]["quick"] is True
+    assert content["rows"]
+    return content, capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_abinit_accuracy(tmp_path, capsys):
+    content, printed = smoke(abinit_accuracy, tmp_path, capsys)
+    (row,) = content["rows"]
+    assert row["right"]
+    assert row["scores"]["rotation_deg"]["median"] < 10
+    assert row["wall_s"] > 0
+    assert row["peak_mb"] > 100
+    assert row["stages"]
+    assert content["figures"]["snr 1"]["right"] == 1
+    assert "median deg" in printed
+    assert abinit_accuracy.main(["--quick", "--threads", "1", "--results", str(tmp_path)]) == 0
+    assert "..." not in capsys.readouterr().out, "what is done is not done again"
+
+
+@pytest.mark.slow
+def test_abinit_speed(tmp_path, capsys):
+    content, printed = smoke(abinit_speed, tmp_path, capsys)
+    rates = content["figures"]["rates"]
+    assert set(rates["matrix_product_Tflop_s"]) == {"float32", "float32_lowered", "bfloat16"}
+    assert 0 < rates["best_over_shifts"]["of_peak"]["float32"] < 5
+    assert min(rates["points_s"].values()) > 0
+    assert "normal_equations" in printed
+
+
+@pytest.mark.slow
+def test_hard_cases(tmp_path, capsys):
+    content, printed = smoke(hard_cases, tmp_path, capsys)
+    (row,) = content["rows"]
+    assert row["verdict"].startswith("warned"), "noise only must be warned of"
+    assert "verdict" in printed
+
+
+@pytest.mark.slow
+def test_simulate_speed(tmp_path, capsys):
+    content, _ = smoke(simulate_speed, tmp_path, capsys)
+    assert content["figures"]["correlation"] > 0.999
+    assert [row["key"]["noise"] for row in content["rows"]] == ["white", "coloured"]
+
+
+@pytest.mark.slow
+@pytest.mark.relion
+@pytest.mark.skipif(not relion_found(), reason="RELION is not installed")
+def test_relion_agreement(tmp_path, capsys):
+    content, _ = smoke(relion_agreement, tmp_path, capsys)
+    assert [row["key"]["map"] for row in content["rows"]] == ["half 1", "half 2", "all"]
+    assert all(row["least"] > 0.9 for row in content["rows"])
+
+
+def test_a_benchmark_without_its_data_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.setattr("benchmarks.common.ROOT", tmp_path)
+    assert abinit_accuracy.main(["--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "abinit_accuracy: skipped, it needs the shared test data: set HOARFROST_TEST_DATA to their folder\n"
+    )
+
+
+def test_the_list_of_benchmarks():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(NAMES)
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main" in path.read_text()}
+    assert set(NAMES) == scripts - {"__main__"}
+    assert all(len(purpose(name)) > 20 for name in NAMES)
+
+
+def run_row(*, median=0.5, frobenius=0.02, shift=0.1, resolution=8.0, structure="1ffk", snr=0.1):
+    return {
+        "key": {"structure": structure, "snr": snr},
+        "right": abinit_accuracy.is_right(
+            {"rotation_deg": {"median": median}, "fsc_0.5_angstrom": resolution}, extent=320.0
+        ),
+        "scores": {
+            "rotation_deg": {"median": median},
+            "rotation_frobenius": {"mean": frobenius},
+            "shift_px": {"after_origin": shift},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "PASS"),
+        ({"median": 0.8}, "short: median"),
+        ({"frobenius": 0.04, "shift": 0.2}, "short: frobenius, shift"),
+        ({"median": 40.0}, "WRONG MAP"),
+        ({"resolution": 60.0}, "WRONG MAP"),
+        ({"median": 3.0, "snr": 0.02}, "PASS"),
+        ({"frobenius": 0.5, "structure": "1igt"}, "PASS"),
+        ({"median": 40.0, "structure": "1igt"}, "WRONG MAP"),
+        ({"shift": float("nan")}, "short: shift"),
+    ],
+)
+def test_accuracy_is_held_against_its_bars(changes, verdict):
+    assert abinit_accuracy.verdict(run_row(**changes)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("median", "true", "warnings", "report", "verdict"),
+    [
+        (1.0, 10.0, [], "good", "correct"),
+        (1.0, 10.0, ["careful"], "good", "correct, warned all the same"),
+        (1.0, 20.0, [], "good", "CONFIDENT AND WRONG"),
+        (1.0, 20.0, [], "caution", "warned in the report only"),
+        (60.0, 10.0, [], "good", "CONFIDENT AND WRONG"),
+        (60.0, 10.0, ["starts differ"], "bad", "warned"),
+    ],
+)
+def test_a_wrong_map_must_be_warned_of(median, true, warnings, report, verdict):
+    row = {
+        "scores": {"rotation_deg": {"median": median}, "fsc_0.5_angstrom_masked": true},
+        "resolution": 10.0,
+        "warnings": warnings,
+        "report": report,
+    }
+    assert hard_cases.verdict(row) == verdict
+
+
+def test_nothing_in_the_images_is_never_right():
+    row = {"resolution": 30.0, "warnings": [], "report": "good"}
+    assert hard_cases.verdict(row) == hard_cases.WRONG
+
+
+@pytest.mark.parametrize(("name", "order"), [("C3", 3), ("D7", 14)])
+def test_symmetric_particles(name, order):
+    """Copies about the axes of the group that touch but do not overlap."""
+    atoms = symmetric_complex(name)
+    copies = atoms.coordinates.unflatten(0, (order, -1))
+    for operator in point_group(name):
+        turned = copies[0] @ operator.T
+        assert min(float((turned - copy).abs().max()) for copy in copies) < 1e-9
+    nearest = min(float(torch.cdist(copies[0, ::10], other[::10]).min()) for other in copies[1:])
+    assert 3.0 < nearest < 8.0
