@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from hoarfrost.runs.machine import available_cores, describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+METER = ROOT / "benchmarks" / "meter.py"
 DATA_VARIABLE = "HOARFROST_TEST_DATA"
 
 _PROGRAM = (sys.executable, "-c", "from hoarfrost.cli.main import main; main()")
@@ -82,26 +82,19 @@ class Measured:
         return {name: round(value, 2) for name, value in figures.items()}
 
 
-def measured(command: Sequence[object], *, folder: Path | None = None) -> Measured:
-    """Run a program and measure it alone.
-
-    Linux counts what the parent held when it forked as the child's: who measures memory keeps small itself.
-    """
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        load, began = os.getloadavg()[0], time.perf_counter()
-        process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+def measured(command: Sequence[object]) -> Measured:
+    """Run a program and measure it alone."""
+    with tempfile.TemporaryDirectory(prefix="hoarfrost-meter-") as folder, open(f"{folder}/output", "w+") as output:
+        figures, load = Path(folder) / "figures.json", os.getloadavg()[0]
+        meter = [sys.executable, "-I", METER, figures, *command]
+        process = subprocess.Popen([str(part) for part in meter], stdout=output, stderr=subprocess.STDOUT)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
         except KeyboardInterrupt:
-            process.terminate()
             process.wait()
             raise
-        wall = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        unit = 1 if sys.platform == "darwin" else 1024
-        cpu = usage.ru_utime + usage.ru_stime
-        return Measured(process.returncode, wall, cpu, 1e-6 * unit * usage.ru_maxrss, load, output.read())
+        return Measured(**read_json(figures), load=load, output=output.read())
 
 
 def hoarfrost(*arguments: object) -> Measured:

@@ -21,9 +21,7 @@ class GaussianPhantom:
     masses: Tensor
 
     @classmethod
-    def random(
-        cls, count: int, radius: float, generator: torch.Generator, sigma: float = 4.0
-    ) -> "GaussianPhantom":
+    def random(cls, count: int, radius: float, generator: torch.Generator, sigma: float = 4.0) -> "GaussianPhantom":
         """An asymmetric cloud inside a sphere of ``radius`` Å."""
         directions = torch.nn.functional.normalize(
             torch.randn(count, 3, generator=generator, dtype=torch.float64), dim=-1

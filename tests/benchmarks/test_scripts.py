@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import abinit_accuracy, abinit_speed, hard_cases, relion_agreement, simulate_speed
 from benchmarks.__main__ import NAMES, purpose
 from benchmarks.common import DATA_VARIABLE
 from benchmarks.hard_cases import symmetric_complex
 from benchmarks.relion_maps import relion_found
 
+from benchmarks import abinit_accuracy, abinit_speed, hard_cases, relion_agreement, simulate_speed
 from hoarfrost.geometry.symmetry import point_group
 
 ROOT = Path(__file__).parents[2]

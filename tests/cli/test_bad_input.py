@@ -9,11 +9,7 @@ import pickle
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -302,7 +298,9 @@ TABLES = {
         holding("rlnOpticsGroup", -1, "3"), ABINIT, r"row 60: optics group 3 is not in data_optics, which has 1"
     ),
     "image 0": Case(
-        holding("rlnImageName", 3, "0@particles.mrcs"), ABINIT, r"row 4: image 0 of particles\.mrcs: images count from 1"
+        holding("rlnImageName", 3, "0@particles.mrcs"),
+        ABINIT,
+        r"row 4: image 0 of particles\.mrcs: images count from 1",
     ),
     "image beyond the stack": Case(
         holding("rlnImageName", 3, "61@particles.mrcs"),
@@ -334,7 +332,9 @@ TABLES = {
     "class 1.5": Case(added("rlnClassNumber", "1.5"), ABINIT, r"row 1: rlnClassNumber is 1\.5; a whole number"),
     "phase-flipped": Case(added("rlnCtfDataArePhaseFlipped", "1"), ABINIT, r"images are phase-flipped"),
     "subtomograms": Case(holding("rlnImageDimensionality", 0, "3"), ABINIT, r"holds subtomograms"),
-    "pixel size 0": Case(holding("rlnImagePixelSize", 0, "0"), ABINIT, r"row 1: pixel size 0 is impossible; expected Å"),
+    "pixel size 0": Case(
+        holding("rlnImagePixelSize", 0, "0"), ABINIT, r"row 1: pixel size 0 is impossible; expected Å"
+    ),
     "pixel size below 0": Case(holding("rlnImagePixelSize", 0, "-8"), ABINIT, r"pixel size -8 is impossible"),
     "pixel size in m": Case(holding("rlnImagePixelSize", 0, "8e-10"), ABINIT, r"pixel size 8e-10 is impossible"),
     "voltage 0": Case(holding("rlnVoltage", 0, "0"), ABINIT, r"row 1: voltage 0 is impossible; expected kV"),
@@ -365,18 +365,24 @@ TABLES = {
     ),
     "a pickle": Case(pickled, "abinit bomb.cs -o out", r"bomb\.cs: not a cryoSPARC \.cs file"),
     "pickled objects": Case(objects, "abinit bomb.cs -o out", r"bomb\.cs: a damaged or truncated \.cs file: Object"),
-    "a cut .cs": Case(cut("particles.cs", 1500), "abinit particles.cs -o out", r"particles\.cs: a damaged or truncated"),
+    "a cut .cs": Case(
+        cut("particles.cs", 1500), "abinit particles.cs -o out", r"particles\.cs: a damaged or truncated"
+    ),
     "an array named cs": Case(
         records(lambda data: np.zeros((4, 3))), "abinit particles.cs -o out", r"without named fields"
     ),
     "no rows in .cs": Case(records(lambda data: data[:0]), "info particles.cs", r"holds no particles \(0 rows\)"),
     "no image fields in .cs": Case(less("blob/path"), "abinit particles.cs -o out", r"field blob/path is missing"),
     "no voltage in .cs": Case(less("ctf/accel_kv"), "abinit particles.cs -o out", r"field ctf/accel_kv is missing"),
-    "NaN in .cs": Case(field("ctf/df1_A", np.nan), "abinit particles.cs -o out", r"row 5: field ctf/df1_A is not a fin"),
+    "NaN in .cs": Case(
+        field("ctf/df1_A", np.nan), "abinit particles.cs -o out", r"row 5: field ctf/df1_A is not a fin"
+    ),
     "pixel size 0 in .cs": Case(
         field("blob/psize_A", 0), "abinit particles.cs -o out", r"row 5: pixel size 0 is impossible"
     ),
-    "no such passthrough": Case(nothing, "convert particles.cs p.star --passthrough lost.cs", r"lost\.cs: no such file"),
+    "no such passthrough": Case(
+        nothing, "convert particles.cs p.star --passthrough lost.cs", r"lost\.cs: no such file"
+    ),
     "a passthrough of others": Case(
         lambda f: records(lambda data: data[:9], "truth.cs")(f),
         "convert particles.cs p.star --passthrough truth.cs",
@@ -398,7 +404,10 @@ STACKS = {
     "not square": Case(oblong, ABINIT, r"particles\.mrcs: images of 16 x 8 pixels; square ones are needed"),
     "two boxes": Case(two_boxes, ABINIT, r"small\.mrcs: box 8, but particles\.mrcs has box 16; bring all"),
     "gzipped": Case(
-        lambda f: [gzipped("particles.mrcs", "p.mrcs.gz")(f), text("particles.star", "particles.mrcs", "p.mrcs.gz", -1)(f)],
+        lambda f: [
+            gzipped("particles.mrcs", "p.mrcs.gz")(f),
+            text("particles.star", "particles.mrcs", "p.mrcs.gz", -1)(f),
+        ],
         ABINIT,
         r"p\.mrcs\.gz: .*(compressed|gunzip)",
     ),
@@ -410,7 +419,9 @@ STACKS = {
     "a NaN image": Case(
         pixels(7, np.nan), ABINIT, r"row 8: image 8 of particles\.mrcs has pixels that are not numbers \(NaN or inf"
     ),
-    "an infinite image": Case(pixels(7, np.inf), ABINIT, r"row 8: image 8 of particles\.mrcs has pixels that are not num"),
+    "an infinite image": Case(
+        pixels(7, np.inf), ABINIT, r"row 8: image 8 of particles\.mrcs has pixels that are not num"
+    ),
     "constant images": Case(
         lambda f: [pixels(7, 1.5)(f), pixels(9, 0)(f)],
         ABINIT,
@@ -432,7 +443,9 @@ MAPS = {
     "fsc of NaN": Case(nothing, "fsc nan.mrc map.mrc -o f.csv", r"nan\.mrc: .*(NaN|not finite)"),
     "fsc of a table": Case(nothing, "fsc particles.star map.mrc", r"particles\.star: not a"),
     "fsc of a cut map": Case(cut("map.mrc", 9000), "fsc map.mrc large.mrc", r"map\.mrc: truncated"),
-    "fsc over another file": Case(written("f.csv", "mine"), "fsc map.mrc map.mrc -o f.csv", r"f\.csv: exists; give --for"),
+    "fsc over another file": Case(
+        written("f.csv", "mine"), "fsc map.mrc map.mrc -o f.csv", r"f\.csv: exists; give --for"
+    ),
     "mask of a flat map": Case(nothing, "mask flat.mrc -o m.mrc", r"map is constant"),
     "mask of a slab": Case(nothing, "mask slab.mrc -o m.mrc", r"a cubic map is needed"),
     "mask of NaN": Case(nothing, "mask nan.mrc -o m.mrc", r"nan\.mrc: .*(NaN|not finite)"),
@@ -444,7 +457,9 @@ MAPS = {
     "mask with an infinite edge": Case(nothing, "mask map.mrc -o m.mrc --edge inf", r"--edge"),
     "mask with a NaN radius": Case(nothing, "mask map.mrc -o m.mrc --radius nan", r"--radius"),
     "mask with a NaN threshold": Case(nothing, "mask map.mrc -o m.mrc --threshold nan", r"threshold"),
-    "mask into no folder": Case(nothing, "mask map.mrc -o no/such/m.mrc", r"no/such/m\.mrc: cannot be written: No such"),
+    "mask into no folder": Case(
+        nothing, "mask map.mrc -o no/such/m.mrc", r"no/such/m\.mrc: cannot be written: No such"
+    ),
     "flip of nothing": Case(nothing, "flip absent.mrc -o out", r"absent\.mrc: no such file or folder"),
     "flip of a folder without maps": Case(nothing, "flip stranger -o out", r"stranger: holds no map"),
     "flip with a table of no poses": Case(
@@ -454,7 +469,9 @@ MAPS = {
     "downsample to a larger box": Case(
         nothing, "downsample particles.star -o s.star --box 32", r"box 32 is not smaller than 16"
     ),
-    "downsample a map to the same box": Case(nothing, "downsample map.mrc -o s.mrc --box 16", r"is not smaller than 16"),
+    "downsample a map to the same box": Case(
+        nothing, "downsample map.mrc -o s.mrc --box 16", r"is not smaller than 16"
+    ),
     "downsample to box 0": Case(nothing, "downsample particles.star -o s.star --box 0", r"'--box'"),
     "downsample a slab": Case(
         lambda f: shutil.move(f / "slab.mrc", f / "slab.map"), "downsample slab.map -o s.mrc --box 4", r"a cubic map"
@@ -486,7 +503,9 @@ OPTIONS = {
     "a seed in words": Case(nothing, f"{ABINIT} --seed one", r"'--seed': 'one' is not a valid integer"),
     "an enormous seed": Case(nothing, f"{ABINIT} --seed 99999999999999999999999", r"--seed"),
     "a negative seed": Case(nothing, f"{ABINIT} --seed -1", r"--seed"),
-    "a stranger's folder": Case(nothing, "abinit particles.star -o stranger", r"stranger: is not empty and holds no hoa"),
+    "a stranger's folder": Case(
+        nothing, "abinit particles.star -o stranger", r"stranger: is not empty and holds no hoa"
+    ),
     "a stranger's folder, forced": Case(
         nothing, "abinit particles.star -o stranger --force", r"stranger: is not empty and holds no hoarfrost run"
     ),
@@ -497,7 +516,9 @@ OPTIONS = {
         nothing, "abinit particles.star -o run", r"run: holds another run \(.*seed was 12, is now 0|run: holds another"
     ),
     "a run of another program": Case(
-        written("run/run.json", '{"job": "Refine3D"}'), "abinit particles.star -o run", r"not the record of a hoarfrost r"
+        written("run/run.json", '{"job": "Refine3D"}'),
+        "abinit particles.star -o run",
+        r"not the record of a hoarfrost r",
     ),
     "a cut record": Case(cut("run/run.json", 60), "abinit particles.star -o run", r"not the record of a hoarfrost run"),
     "convert to a spreadsheet": Case(
@@ -506,7 +527,9 @@ OPTIONS = {
     "convert over a table": Case(nothing, "convert particles.star truth.star", r"truth\.star: exists; give --force"),
     "convert into no folder": Case(nothing, "convert particles.star no/p.cs", r"no/p\.cs: cannot be written: No such"),
     "convert below a file": Case(nothing, "convert particles.star map.mrc/p.cs", r"map\.mrc/p\.cs: .*Not a directory"),
-    "evaluate nothing": Case(nothing, "evaluate stranger --truth truth.star", r"stranger: holds neither particles\.star"),
+    "evaluate nothing": Case(
+        nothing, "evaluate stranger --truth truth.star", r"stranger: holds neither particles\.star"
+    ),
     "evaluate without poses": Case(
         unposed_run, "evaluate run --truth truth.star", r"run/particles\.star: .*no poses|the result has no poses"
     ),

@@ -70,9 +70,7 @@ def test_slice_gradients_agree_with_finite_differences(generator):
         table = as_table(grid.forward(density))
         return (weights * grid.extract(table, grid.points(rotation, band))[..., 0].abs().square()).sum()
 
-    assert torch.autograd.gradcheck(
-        lambda r: loss(r, volume), rotations.requires_grad_(), eps=1e-7, atol=1e-5
-    )
+    assert torch.autograd.gradcheck(lambda r: loss(r, volume), rotations.requires_grad_(), eps=1e-7, atol=1e-5)
     assert torch.autograd.gradcheck(lambda v: loss(rotations.detach(), v), volume.requires_grad_(), atol=1e-5)
 
 

@@ -13,9 +13,7 @@ def test_parseval_round_trip_and_centre(box, generator):
     torch.testing.assert_close(transforms.inverse_fourier_transform_2d(spectra), images)
     torch.testing.assert_close(spectra[:, box // 2, box // 2].real, images.sum((1, 2)) / box)
     volume = torch.randn(box, box, box, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(
-        transforms.inverse_fourier_transform_3d(transforms.fourier_transform_3d(volume)), volume
-    )
+    torch.testing.assert_close(transforms.inverse_fourier_transform_3d(transforms.fourier_transform_3d(volume)), volume)
 
 
 def test_a_point_at_the_origin_has_a_flat_real_spectrum():
@@ -30,9 +28,7 @@ def test_a_point_at_the_origin_has_a_flat_real_spectrum():
 def test_resampling_keeps_values_and_the_origin(start, end):
     def gaussian(box):
         axis = (torch.arange(box, dtype=torch.float64) - box // 2) / box
-        return torch.exp(
-            -((axis[None, :, None] - 0.05) ** 2 + (axis[None, None] + 0.03) ** 2) / (2 * 0.09**2)
-        )
+        return torch.exp(-((axis[None, :, None] - 0.05) ** 2 + (axis[None, None] + 0.03) ** 2) / (2 * 0.09**2))
 
     resampled = transforms.resample_centred(gaussian(start), end, (-2, -1))
     torch.testing.assert_close(resampled, gaussian(end), atol=3e-3, rtol=0)
@@ -70,9 +66,7 @@ def test_to_images_is_the_adjoint_counting_conjugates(box, generator):
 
 def test_shift_phases_move_an_image_by_whole_pixels(generator):
     band = Band.to_nyquist(17)
-    smooth = band.to_images(
-        band.from_images(torch.randn(1, 17, 17, generator=generator, dtype=torch.float64))
-    )
+    smooth = band.to_images(band.from_images(torch.randn(1, 17, 17, generator=generator, dtype=torch.float64)))
     moved = torch.roll(smooth, (2, -3), (-2, -1))
     shifted = band.from_images(smooth) * band.shift_phases(torch.tensor([[-3.0, 2.0]], dtype=torch.float64))
     torch.testing.assert_close(shifted, band.from_images(moved))

@@ -17,9 +17,7 @@ def test_the_grid_covers_rotations_evenly(order, count, generator):
     grid = OrientationGrid(order)
     rotations = grid.rotations()
     assert len(rotations) == len(grid) == count
-    assert (
-        rotations.mean(0).abs().max() < 1e-9
-    )  # the mean of all rotations is zero, and the grid is symmetric
+    assert rotations.mean(0).abs().max() < 1e-9  # the mean of all rotations is zero, and the grid is symmetric
     distance = nearest(random_rotations(300, generator), rotations)
     assert distance.max() < 0.9 * grid.spacing
     assert distance.mean() < 0.5 * grid.spacing

@@ -29,15 +29,11 @@ def test_euler_matrix_is_the_one_in_the_conventions(generator):
 
 def test_euler_round_trip_at_random_and_at_the_poles(generator):
     matrices = rot.random_rotations(500, generator)
-    torch.testing.assert_close(
-        rot.euler_to_matrix(rot.matrix_to_euler(matrices)), matrices, atol=1e-13, rtol=0
-    )
+    torch.testing.assert_close(rot.euler_to_matrix(rot.matrix_to_euler(matrices)), matrices, atol=1e-13, rtol=0)
     for tilt in (0.0, math.pi, 1e-9, 1e-5):
         angles = torch.tensor([[0.7, tilt, -1.1]], dtype=torch.float64)
         matrix = rot.euler_to_matrix(angles)
-        torch.testing.assert_close(
-            rot.euler_to_matrix(rot.matrix_to_euler(matrix)), matrix, atol=1e-13, rtol=0
-        )
+        torch.testing.assert_close(rot.euler_to_matrix(rot.matrix_to_euler(matrix)), matrix, atol=1e-13, rtol=0)
 
 
 def test_in_plane_adds_psi():
@@ -66,9 +62,7 @@ def test_random_rotations_are_uniform(generator):
 
 def test_chordal_mean_of_a_cloud_is_its_centre(generator):
     centre = rot.random_rotations(1, generator)[0]
-    noise = rot.rotation_vector_to_matrix(
-        0.05 * torch.randn(4000, 3, generator=generator, dtype=torch.float64)
-    )
+    noise = rot.rotation_vector_to_matrix(0.05 * torch.randn(4000, 3, generator=generator, dtype=torch.float64))
     assert rot.geodesic_distance(rot.chordal_mean(noise @ centre), centre) < 0.004
 
 

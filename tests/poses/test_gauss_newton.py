@@ -37,9 +37,7 @@ def scene(generator):
 def test_slope_and_curvature_are_those_of_the_likelihood(scene, generator):
     images, density, rotations, shifts = scene
     weight = torch.rand(len(images.band), generator=generator, dtype=torch.float64) + 0.5
-    turned = rotations @ rotation_vector_to_matrix(
-        0.03 * torch.randn(12, 3, generator=generator, dtype=torch.float64)
-    )
+    turned = rotations @ rotation_vector_to_matrix(0.03 * torch.randn(12, 3, generator=generator, dtype=torch.float64))
     moved = shifts + 0.2
     equations = normal_equations(images, density, turned, moved, weight)
     torch.testing.assert_close(
@@ -81,9 +79,7 @@ def test_refinement_finds_the_pose_again(scene, generator):
 def test_an_empty_image_keeps_its_pose_finite(scene):
     images, density, rotations, shifts = scene
     empty = BandImages(images.band, torch.zeros_like(images.vectors), torch.zeros_like(images.transfer))
-    refined = GaussNewton(torch.ones(len(images.band), dtype=torch.float64)).refine(
-        empty, density, rotations, shifts
-    )
+    refined = GaussNewton(torch.ones(len(images.band), dtype=torch.float64)).refine(empty, density, rotations, shifts)
     assert refined.rotations.isfinite().all()
     assert refined.shifts.isfinite().all()
 

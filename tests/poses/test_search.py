@@ -28,9 +28,7 @@ def scene(generator):
     shifts = 3 * torch.rand(20, 2, generator=generator, dtype=torch.float64) - 1.5
     vectors = band.from_images(phantom.project(rotations, shifts * PIXEL, BOX, PIXEL))
     scale = vectors.abs().square().sum(-1).mean().sqrt() / 20
-    density = FourierVolume(
-        (phantom.volume(BOX, PIXEL).data * PIXEL / scale).float(), PIXEL, SliceGrid(BOX, LIMIT)
-    )
+    density = FourierVolume((phantom.volume(BOX, PIXEL).data * PIXEL / scale).float(), PIXEL, SliceGrid(BOX, LIMIT))
     vectors = (vectors / scale).to(torch.complex64)
     images = BandImages(band, vectors, torch.ones(20, len(band)))
     return images, density, rotations, shifts
@@ -84,8 +82,6 @@ def test_search_finds_the_nearest_orientation_and_shift(scene):
 def test_turning_the_grid_turns_the_answer_with_it(scene, generator):
     images, density, rotations, _ = scene
     frame = random_rotations(1, generator)[0]
-    search = ExhaustiveSearch(
-        OrientationGrid(2), shift_grid(2.0, 3), torch.ones(len(images.band)), keep=4, frame=frame
-    )
+    search = ExhaustiveSearch(OrientationGrid(2), shift_grid(2.0, 3), torch.ones(len(images.band)), keep=4, frame=frame)
     rotation, _ = search.estimate(images, density).mode
     assert geodesic_distance(rotation.double(), rotations).median() < math.radians(12)

@@ -75,7 +75,7 @@ def test_a_result_says_how_it_was_found(solved):
     assert ((confidence > 0) & (confidence <= 1)).all()
     assert {"prepare", "start-1", "choose", "full-pass", "refine-8", "refine-12", "maps"} <= set(result.timings)
     assert 0 < result.throughput["search_fraction_of_peak"] < 1
-    assert result.warnings == ()
+    assert result.verdict.level == "good"
 
 
 def test_the_halves_share_no_image_and_no_map(solved):
@@ -136,7 +136,7 @@ def test_noise_alone_is_called_noise(generator):
     optics = Optics.uniform(300, pixel_size=PIXEL).replace(defocus_u=defocus, defocus_v=defocus)
     result = ab_initio(Particles(ImageArray(images), optics), SMALL)
     assert result.fsc.resolution(0.143) > BOX * PIXEL / 8
-    assert any("no common structure" in warning for warning in result.warnings)
+    assert any("no common structure" in warning for warning in result.verdict.warnings)
 
 
 def test_spreading_reaches_the_number_asked_for(generator):

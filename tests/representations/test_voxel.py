@@ -33,9 +33,7 @@ def test_gradient_turns_a_slice_as_turning_the_object_does(generator):
     for axis in torch.eye(3, dtype=torch.float64):
         turned = [
             band.from_images(
-                phantom.project(
-                    rotation_vector_to_matrix(sign * step * axis) @ rotations, torch.zeros(6, 2), 32, 3.0
-                )
+                phantom.project(rotation_vector_to_matrix(sign * step * axis) @ rotations, torch.zeros(6, 2), 32, 3.0)
             )
             for sign in (1, -1)
         ]

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.analysis.views import sphere_directions, view_density
 from hoarfrost.geometry.rotations import euler_to_matrix, random_rotations
 from hoarfrost.runs import figures, run_figures, sphere, theme
 from hoarfrost.types import Volume
@@ -69,7 +70,7 @@ def test_fsc_that_never_falls_states_no_crossing() -> None:
 
 
 def test_even_views_give_even_density(generator: torch.Generator) -> None:
-    density = sphere.view_density(random_rotations(200_000, generator))
+    density = view_density(random_rotations(200_000, generator))
     assert float(density.mean()) == pytest.approx(1.0, abs=0.01)
     assert float(density.std()) < 0.06
 
@@ -77,8 +78,8 @@ def test_even_views_give_even_density(generator: torch.Generator) -> None:
 def test_views_are_counted_where_they_look_from() -> None:
     rot, tilt = math.radians(40.0), math.radians(70.0)
     angles = torch.tensor([[rot, tilt, psi] for psi in torch.linspace(0, 6, 500)], dtype=torch.float64)
-    density = sphere.view_density(euler_to_matrix(angles))
-    peak = sphere.sphere_directions()[density.argmax()]
+    density = view_density(euler_to_matrix(angles))
+    peak = sphere_directions()[density.argmax()]
     view = torch.tensor(
         [math.sin(tilt) * math.cos(rot), math.sin(tilt) * math.sin(rot), math.cos(tilt)], dtype=torch.float64
     )

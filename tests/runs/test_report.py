@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
+from hoarfrost.analysis.verdict import Evidence, judge
+from hoarfrost.analysis.views import unseen_share
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import euler_to_matrix, random_rotations
-from hoarfrost.runs.report import ReportData, Start, duration, evidence_of, write_report
-from hoarfrost.runs.verdict import Evidence, judge, unseen_share
+from hoarfrost.runs.report import ReportData, Start, duration, write_report
 from hoarfrost.types import HalfMaps, ImageArray, Optics, Particles, Poses, Volume
 from phantoms import GaussianPhantom
 
@@ -66,6 +67,7 @@ def full_data(generator: torch.Generator) -> ReportData:
         fsc=validate_half_maps(halves),
         particles=particles,
         diameter=66.0,
+        evidence=Evidence(1500, 66.0, validate_half_maps(halves), agreement=0.93, confidence=0.9, unseen=0.0),
         starts=(
             Start("start 1", (1.0, 5.0, 9.0), True, 1.0),
             Start("start 2", (0.0, 4.0, 8.0), False, 0.93),
@@ -132,7 +134,7 @@ def test_warnings_come_with_the_verdict(tmp_path: Path, generator: torch.Generat
     data = full_data(generator)
     data = ReportData(fsc=data.fsc, diameter=66.0, warnings=("Particles were dark and have been inverted.",))
     text = Page(write_report(tmp_path, data, {}).read_text(encoding="utf-8")).text
-    assert text.index("read its warnings") < text.index("have been inverted") < text.index("The map")
+    assert text.index("Warnings of the run") < text.index("have been inverted") < text.index("The map")
 
 
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
@@ -160,6 +162,7 @@ def test_sound_run() -> None:
     ("evidence", "level", "says"),
     [
         (Evidence(5000, 150.0, fsc(-0.01)), "bad", "mostly noise"),
+        (Evidence(5000, 150.0, fsc(0.03), common=32.0), "bad", "hardly further"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.3), "bad", "different maps"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.6), "caution", "only in part"),
         (Evidence(5000, 150.0, fsc(9.0)), "caution", "all the way to the pixel limit"),
@@ -205,12 +208,6 @@ def test_unseen_directions_follow_the_geometry_of_slices(generator: torch.Genera
     top = views(1e-3, generator)
     assert unseen_share(top) > 0.85
     assert unseen_share(top, "O") < 0.9 * unseen_share(top)
-
-
-def test_evidence_takes_the_best_other_start() -> None:
-    starts = (Start("a", (), True, 1.0), Start("b", (), False, 0.4), Start("c", (), False, 0.8))
-    assert evidence_of(ReportData(starts=starts)).agreement == 0.8
-    assert evidence_of(ReportData(starts=starts[:1])).agreement is None
 
 
 @pytest.mark.parametrize(

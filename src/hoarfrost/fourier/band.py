@@ -30,9 +30,7 @@ class Band:
 
     def __post_init__(self) -> None:
         if not 1 <= self.limit < self.box / 2:
-            raise ValueError(
-                f"a band of box {self.box} ends between 1 and {(self.box - 1) // 2}, not {self.limit}"
-            )
+            raise ValueError(f"a band of box {self.box} ends between 1 and {(self.box - 1) // 2}, not {self.limit}")
 
     @classmethod
     def to_nyquist(cls, box: int) -> Band:

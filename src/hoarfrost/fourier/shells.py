@@ -18,9 +18,7 @@ def radius_3d(
     return (squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]).sqrt()
 
 
-def shell_average(
-    values: Float[Tensor, "*n"], shells: Int[Tensor, "*n"], count: int
-) -> Float[Tensor, "{count}"]:
+def shell_average(values: Float[Tensor, "*n"], shells: Int[Tensor, "*n"], count: int) -> Float[Tensor, "{count}"]:
     """Mean of ``values`` over each shell 0 ... count-1; voxels of further shells are left out, empty shells give 0."""
     flat, index = values.flatten(), shells.flatten().clamp(max=count)
     total = torch.zeros(count + 1, dtype=values.dtype, device=values.device).scatter_add_(0, index, flat)

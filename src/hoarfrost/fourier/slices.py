@@ -53,9 +53,7 @@ class SliceGrid:
         """
         padded = crop_or_pad_centred(volume / self._kernel(volume), self.padded_box, (0, 1, 2))
         spectrum = torch.fft.rfftn(torch.fft.ifftshift(padded, (0, 1, 2)), dim=(0, 1, 2)) / self.box
-        return spectrum[self._rows(volume.device)][:, self._rows(volume.device)][
-            :, :, : self.shape[2]
-        ].contiguous()
+        return spectrum[self._rows(volume.device)][:, self._rows(volume.device)][:, :, : self.shape[2]].contiguous()
 
     def inverse(self, grid: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "z y x"]:
         """The volume whose grid this is, up to the limit: transform back, crop, and undo the gridding kernel."""
@@ -100,9 +98,9 @@ class SliceGrid:
         corner = [x.floor(), y.floor(), z.floor()]
         upper = [x - corner[0], y - corner[1], z - corner[2]]
         _, height, width = self.shape
-        base = ((corner[2] + self.centre) * height + corner[1] + self.centre).to(
+        base = ((corner[2] + self.centre) * height + corner[1] + self.centre).to(torch.int32) * width + corner[0].to(
             torch.int32
-        ) * width + corner[0].to(torch.int32)
+        )
         row, plane = width, width * height
         steps = [0, 1, row, row + 1, plane, plane + 1, plane + row, plane + row + 1]
         index = base[:, None] + torch.tensor(steps, dtype=torch.int32, device=points.device)
@@ -141,9 +139,7 @@ class SliceGrid:
             flat = value.flatten() * sign if row == 1 else value.flatten()
             sums[row].scatter_add_(0, nodes, (flat[:, None] * weight).flatten())
 
-    def fold(
-        self, sums: Float[Tensor, "3 nodes"]
-    ) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
+    def fold(self, sums: Float[Tensor, "3 nodes"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
         """Sums as a Hermitian grid and its weights: on the plane kx = 0 every node also takes what its opposite got."""
         real, imaginary, weight = sums.unflatten(1, self.shape).clone().unbind(0)
         for field, parity in ((real, 1), (imaginary, -1), (weight, 1)):

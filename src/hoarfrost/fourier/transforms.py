@@ -66,6 +66,4 @@ def _forward(array: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _inverse(array: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return torch.fft.fftshift(
-        torch.fft.ifftn(torch.fft.ifftshift(array, dims), dim=dims, norm="ortho"), dims
-    ).real
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(array, dims), dim=dims, norm="ortho"), dims).real

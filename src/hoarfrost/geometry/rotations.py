@@ -58,17 +58,13 @@ def random_rotations(
     return roma.unitquat_to_rotmat(torch.nn.functional.normalize(quaternions, dim=-1)).to(dtype)
 
 
-def geodesic_distance(
-    first: Float[Tensor, "*#n 3 3"], second: Float[Tensor, "*#n 3 3"]
-) -> Float[Tensor, "..."]:
+def geodesic_distance(first: Float[Tensor, "*#n 3 3"], second: Float[Tensor, "*#n 3 3"]) -> Float[Tensor, "..."]:
     """Angle in radians of the rotation that takes one to the other; exact for small angles as well."""
     chord = torch.linalg.matrix_norm(first - second)
     return 2 * torch.asin((chord / math.sqrt(8)).clamp(max=1.0))
 
 
-def chordal_mean(
-    rotations: Float[Tensor, "n 3 3"], weights: Float[Tensor, "n"] | None = None
-) -> Float[Tensor, "3 3"]:
+def chordal_mean(rotations: Float[Tensor, "n 3 3"], weights: Float[Tensor, "n"] | None = None) -> Float[Tensor, "3 3"]:
     """The rotation nearest to the (weighted) mean matrix in the Frobenius norm."""
     if weights is None:
         weights = torch.ones(len(rotations), dtype=rotations.dtype, device=rotations.device)

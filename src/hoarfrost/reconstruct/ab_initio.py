@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.analysis.verdict import Evidence, Verdict, judge
+from hoarfrost.analysis.views import unseen_share
 from hoarfrost.data.dataset import BandStack, Normalisation, estimate_noise
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
@@ -96,9 +99,29 @@ class AbInitioResult:
     noise: Float[Tensor, "groups shells"]
     diameter: float
     symmetry: str
-    warnings: tuple[str, ...]
+    common: float  # Å; resolution of the map that both halves began with
     timings: dict[str, float]
     throughput: dict[str, float]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdict rests on."""
+        poses = self.particles.poses
+        confidence = None if poses is None else poses.confidence
+        return Evidence(
+            particles=len(self.particles),
+            diameter=self.diameter,
+            fsc=self.fsc,
+            agreement=max((start.agreement for start in self.starts if not start.chosen), default=None),
+            confidence=None if confidence is None else float(confidence.double().median()),
+            unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
+            common=self.common,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the figures of this result mean in plain words."""
+        return judge(self.evidence)
 
 
 @dataclass(frozen=True)
@@ -238,7 +261,7 @@ def ab_initio(
     )
     timings["validation"] = time.perf_counter() - began
     result = _result(plan, state, finished, timings, throughput(work))
-    for warning in result.warnings:
+    for warning in result.verdict.warnings:
         listener(Message(warning, "warning"))
     return result
 
@@ -269,7 +292,7 @@ def _result(
         noise=plan.stack.noise,
         diameter=2 * float(state["radius"]),
         symmetry=config.symmetry,
-        warnings=judge(finished.fsc, starts, state, plan),
+        common=particles.box * particles.pixel_size / plan.model.common_limit,
         timings=timings,
         throughput=reached,
     )
@@ -287,22 +310,3 @@ def throughput(work: list[tuple[float, float]]) -> dict[str, float]:
         "peak_float32_tflops": matrix_product_rate() / 1e12,
         "search_fraction_of_peak": operations / seconds / fast,
     }
-
-
-def judge(fsc: HalfMapFSC, starts: tuple[StartRecord, ...], state: State, plan: Plan) -> tuple[str, ...]:
-    """Plain warnings about a result that should not be trusted as it stands."""
-    warnings = []
-    extent = plan.particles.box * plan.particles.pixel_size
-    shell = extent / fsc.resolution(0.143)
-    if shell < plan.model.common_limit + 2:
-        warnings.append(
-            f"the half-maps agree only to {fsc.resolution(0.143):.0f} Å, hardly further than the map they both started "
-            "from: there may be no common structure in these images; check that they hold particles, their contrast "
-            "and their CTF"
-        )
-    others = [start.agreement for start in starts if not start.chosen]
-    if others and max(others) < 0.5:
-        warnings.append(
-            "no other start found the same structure as the best one: run again with --preset careful, and compare"
-        )
-    return tuple(warnings)

@@ -43,9 +43,7 @@ def back_project_particles(
         If the particles have no poses.
     """
     if particles.poses is None:
-        raise InputError(
-            "these particles have no poses: find them with 'hoarfrost abinit' or give a table with them"
-        )
+        raise InputError("these particles have no poses: find them with 'hoarfrost abinit' or give a table with them")
     box, pixel_size = particles.box, particles.pixel_size
     limit = (box - 1) // 2
     if max_resolution is not None:

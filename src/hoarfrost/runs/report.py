@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.analysis.verdict import Evidence, judge
 from hoarfrost.errors import InputError
 from hoarfrost.io.files import replacing
 from hoarfrost.runs import figures, page, run_figures, theme
 from hoarfrost.runs.continuing import next_steps
 from hoarfrost.runs.sphere import orientation_sphere
-from hoarfrost.runs.verdict import Evidence, judge, unseen_share
 from hoarfrost.types import HalfMaps, Particles, Volume
 
 
@@ -48,6 +48,7 @@ class ReportData:
     half_maps: HalfMaps | None = None
     mask: Volume | None = None
     fsc: HalfMapFSC | None = None
+    evidence: Evidence | None = None  # for the verdict; of the FSC alone where not given
     particles: Particles | None = None  # with poses, halves and confidence
     diameter: float | None = None  # Å
     symmetry: str = "C1"
@@ -112,29 +113,8 @@ def write_report(folder: Path, data: ReportData, manifest: Mapping[str, Any]) ->
     return path
 
 
-def evidence_of(data: ReportData) -> Evidence:
-    """What the verdict is to rest on."""
-    poses = None if data.particles is None else data.particles.poses
-    confidence = None if poses is None else poses.confidence
-    return Evidence(
-        particles=None if data.particles is None else len(data.particles),
-        diameter=data.diameter,
-        fsc=data.fsc,
-        agreement=_best_agreement(data),
-        confidence=None if confidence is None else float(confidence.double().median()),
-        unseen=None if poses is None or len(poses) == 0 else unseen_share(poses.rotations, data.symmetry),
-        warnings=len(data.warnings),
-    )
-
-
-def _best_agreement(data: ReportData) -> float | None:
-    """How far the best of the other starts agrees with the chosen one."""
-    others = [start.agreement for start in data.starts if not start.chosen and start.agreement is not None]
-    return max(others, default=None)
-
-
 def _opening(folder: Path, data: ReportData, manifest: Mapping[str, Any]) -> Iterator[str]:
-    evidence = evidence_of(data)
+    evidence = data.evidence or Evidence(fsc=data.fsc, diameter=data.diameter)
     verdict = judge(evidence)
     yield "<header>" + page.heading(data.title, 1)
     status = manifest.get("status")
@@ -242,7 +222,7 @@ def _start_pictures(data: ReportData) -> Iterator[Picture]:
             "Good: every start climbs and levels off, and more than one ends near the top.",
             run_figures.start_scores({start.label: start.scores for start in data.starts if start.scores}, chosen),
         )
-    if _best_agreement(data) is not None:
+    if any(start.agreement is not None for start in data.starts if not start.chosen):
         shares = {start.label: start.agreement for start in data.starts if start.agreement is not None}
         yield Picture(
             "agreement",

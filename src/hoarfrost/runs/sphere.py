@@ -1,10 +1,9 @@
-"""The sphere of viewing directions: how evenly particles look at it, and its picture in Mollweide's equal-area map."""
+"""The picture of viewing directions: the sphere in Mollweide's equal-area map."""
 
 from __future__ import annotations
 
 import math
 
-import healpix
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,29 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
+from hoarfrost.analysis.views import view_density
 from hoarfrost.runs.theme import DENSITY_MAP, INK, MUTED, RULE, new_figure
-
-_SIDE = 8
-_COUNT = 12 * _SIDE**2
-
-
-def sphere_directions() -> Float[Tensor, "d 3"]:
-    """768 unit vectors spread evenly, 7 degrees apart: the HEALPix centres of nside 8 in ring order, float64."""
-    return torch.stack([torch.as_tensor(axis) for axis in healpix.pix2vec(_SIDE, np.arange(_COUNT))], dim=-1)
-
-
-def view_density(rotations: Float[Tensor, "n 3 3"], width: float = math.radians(7.5)) -> Float[Tensor, "d"]:
-    """Density of viewing directions at :func:`sphere_directions`, 1 where coverage is even.
-
-    Counts are smoothed by a von Mises-Fisher kernel of ``width`` radians, about the size of a pixel.
-    """
-    views = rotations[:, 2].double().cpu()
-    pixel = healpix.vec2pix(_SIDE, *views.T.numpy())
-    counts = torch.bincount(torch.as_tensor(pixel, dtype=torch.int64), minlength=_COUNT).double()
-    centres = sphere_directions()
-    kernel = torch.exp((centres @ centres.T - 1) / width**2)
-    kernel = kernel / kernel.sum(0)
-    return (kernel @ counts) * (_COUNT / max(1, len(rotations)))
 
 
 def orientation_sphere(rotations: Float[Tensor, "n 3 3"]) -> Figure:

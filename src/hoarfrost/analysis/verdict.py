@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from hoarfrost.analysis.fsc import HalfMapFSC
-from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.runs.sphere import sphere_directions
 
 Level = Literal["good", "caution", "bad"]
 
-EMPTY_SHARE = 0.05
-"""A direction of Fourier space that gets less than this share of even coverage counts as unseen."""
+COMMON_MARGIN = 0.75
+"""Halves of pure noise agree about as far as the map they grew from; a result must go clearly beyond."""
 
 _HEADLINES: dict[Level, str] = {
     "good": "The run looks sound.",
     "caution": "Usable, with reservations.",
     "bad": "Do not trust this map.",
 }
-_VIEWS = 20000
 
 
 @dataclass(frozen=True)
@@ -37,7 +29,7 @@ class Evidence:
     agreement: float | None = None  # share of images placed alike by the chosen start and the best other, 0 to 1
     confidence: float | None = None  # median over particles
     unseen: float | None = None  # share of Fourier directions without data
-    warnings: int = 0  # that the run gave on its way
+    common: float | None = None  # Å; resolution of what the halves had in common at first
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,7 @@ class Verdict:
     level: Level
     headline: str
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  # those of the reasons that speak against the map
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -61,28 +54,8 @@ def judge(evidence: Evidence) -> Verdict:
     ordered = sorted(remarks, key=lambda remark: levels.index(remark[0]))
     level: Level = ordered[0][0] if ordered else "good"
     reasons = tuple(text for _, text in ordered)
-    if level == "good" and evidence.warnings:
-        return Verdict("caution", "The run looks sound; read its warnings.", reasons)
-    return Verdict(level, _HEADLINES[level], reasons)
-
-
-def unseen_share(
-    rotations: Float[Tensor, "n 3 3"], symmetry: str = "C1", half_width: float = math.radians(5.0)
-) -> float:
-    """Share of directions in Fourier space that hardly any central slice passes within ``half_width`` radians.
-
-    A slice holds the directions perpendicular to its view, so that even views put the share ``sin(half_width)`` of
-    all slices next to each direction; one with less than a twentieth of that is a hole in the data. Views all round
-    one axis leave no hole; views along one axis alone leave a wide one.
-    """
-    views = rotations[:: max(1, len(rotations) // _VIEWS), 2].double().cpu()
-    views = (views @ point_group(symmetry).to(views)).reshape(-1, 3)
-    directions = sphere_directions()
-    near = torch.zeros(len(directions), dtype=torch.float64)
-    for part in views.split(_VIEWS):
-        near += ((directions @ part.T).abs() < math.sin(half_width)).sum(1)
-    coverage = near / (len(views) * math.sin(half_width))
-    return float((coverage < EMPTY_SHARE).double().mean())
+    warnings = tuple(text for level, text in ordered if level != "good")
+    return Verdict(level, _HEADLINES[level], reasons, warnings)
 
 
 Remark = tuple[Level, str]
@@ -101,6 +74,15 @@ def _of_halves(evidence: Evidence) -> list[Remark]:
                 "bad",
                 f"The half-maps agree only to {resolution:.0f} Å, a quarter of the particle's size or worse: nothing "
                 "beyond its outline was found. The images may hold mostly noise, or their contrast or CTF is wrong.",
+            )
+        ]
+    if evidence.common is not None and resolution > evidence.common * COMMON_MARGIN:
+        return [
+            (
+                "bad",
+                f"The half-maps agree only to {resolution:.0f} Å, hardly further than the map that both began with "
+                f"({evidence.common:.0f} Å): there may be no common structure in these images. Check that they hold "
+                "particles, their contrast and their CTF.",
             )
         ]
     if not (fsc.corrected[1:] < 0.143).any():
