@@ -167,7 +167,8 @@ class Record:
     def open(cls, name: str, options: argparse.Namespace, bars: Row) -> Record:
         """The record of a benchmark, with the rows that it has."""
         folder = options.results or (RESULTS / "quick" if options.quick else RESULTS)
-        settings = {key: value for key, value in vars(options).items() if key not in ("results", "again")}
+        given = {key: value for key, value in vars(options).items() if key not in ("results", "again")}
+        settings = {key: Path(value).name if isinstance(value, str) else value for key, value in given.items()}
         path = folder / f"{name}.json"
         return cls(path, settings, bars, options.again, rows=read_json(path).get("rows", []))
 

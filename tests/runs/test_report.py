@@ -162,7 +162,7 @@ def test_sound_run() -> None:
     ("evidence", "level", "says"),
     [
         (Evidence(5000, 150.0, fsc(-0.01)), "bad", "mostly noise"),
-        (Evidence(5000, 150.0, fsc(0.03), common=32.0), "bad", "hardly further"),
+        (Evidence(5000, 150.0, fsc(0.02), common=32.0), "bad", "hardly further"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.3), "bad", "different maps"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.6), "caution", "only in part"),
         (Evidence(5000, 150.0, fsc(9.0)), "caution", "all the way to the pixel limit"),
