@@ -165,7 +165,7 @@ def test_sound_run() -> None:
         (Evidence(5000, 150.0, fsc(0.02), common=32.0), "bad", "hardly further"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.3), "bad", "different maps"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.6), "caution", "only in part"),
-        (Evidence(5000, 150.0, fsc(9.0)), "caution", "all the way to the pixel limit"),
+        (Evidence(5000, 150.0, fsc(9.0)), "good", "all the way to the pixel limit"),
         (Evidence(5000, 150.0, fsc(0.25, unmasked=0.03)), "caution", "rests heavily on the mask"),
         (Evidence(5000, 150.0, fsc(0.2), unseen=0.2), "caution", "No view covers 20 %"),
         (Evidence(5000, 150.0, fsc(0.2), confidence=0.2), "caution", "confidence below 0.20"),

@@ -119,7 +119,7 @@ def evaluate(
     rows, true_rows = match_particles(particles, truth)
     junk = _is_junk(truth)[true_rows]
     rows, true_rows = rows[~junk], true_rows[~junk]
-    estimated, true = (_poses(p, what) for p, what in ((particles, "result"), (truth, "truth")))
+    estimated, true = _poses(particles, "the result"), _poses(truth, "the truth")
     frame = align_rotations(estimated[rows].rotations, true[true_rows].rotations, symmetry=symmetry)
     poses = score_poses(
         estimated[rows], true[true_rows], particles.optics.pixel_size[rows], frame=frame, symmetry=symmetry
@@ -220,5 +220,6 @@ def _is_junk(truth: Particles) -> Bool[Tensor, "n"]:
 
 def _poses(particles: Particles, what: str) -> Poses:
     if particles.poses is None:
-        raise InputError(f"the {what} has no poses; give a table with rlnAngleRot, rlnAngleTilt and rlnAnglePsi")
+        name = what if particles.source is None else f"{particles.source.path}: {what}"
+        raise InputError(f"{name} has no poses; give a table with rlnAngleRot, rlnAngleTilt and rlnAnglePsi")
     return particles.poses

@@ -88,7 +88,7 @@ def _of_halves(evidence: Evidence) -> list[Remark]:
     if not (fsc.corrected[1:] < 0.143).any():
         return [
             (
-                "caution",
+                "good",
                 f"The half-maps agree all the way to the pixel limit ({resolution:.2f} Å): a smaller pixel may show "
                 "more. If that is finer than you expected, look for duplicate particles in the stack.",
             )

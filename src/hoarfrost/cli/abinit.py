@@ -30,7 +30,7 @@ def command(
     diameter: Annotated[
         float | None, typer.Option(help="Diameter of the particle in Å.", show_default="estimated")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
     root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")] = False,
@@ -48,6 +48,8 @@ def command(
     config = ab_initio_settings(preset, symmetry=symmetry, max_resolution=max_resolution, diameter=diameter, seed=seed)
     if dry_run:
         ready = look_over(particles, config, root=root, workspace=output)
+        for note in ready.notes:
+            print(f"warning: {note}")
         for finding in ready.preflight.findings:
             print(f"{finding.level}: {finding.line}")
         print(ready.forecast)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from hoarfrost.errors import InputError
+from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.io.particles import read_particles, write_particles
 
 
@@ -26,8 +26,8 @@ def command(
 
     Images are neither read nor copied; the new table names them as the old one did.
     """
-    if output.exists() and not force:
-        raise InputError(f"{output}: exists; give --force to replace it, or another name")
+    require_new([output], force)
+    require_place([output])
     particles = read_particles(source, root=root, passthrough=passthrough or (), require_images=False)
     write_particles(particles, output)
     poses = "with poses" if particles.poses is not None else "without poses"

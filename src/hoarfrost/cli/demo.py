@@ -22,7 +22,7 @@ def command(
     ),
     particles: Annotated[int, typer.Option(min=200, help="How many images to simulate.")] = 4000,
     preset: Annotated[Preset, typer.Option(help="How much work to put in.")] = "default",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")] = False,
 ) -> None:

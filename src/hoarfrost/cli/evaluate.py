@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoarfrost.analysis.metrics import Scores, evaluate
+from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.errors import InputError
+from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.io.files import replacing
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles
@@ -28,8 +30,15 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the scores go; scores.json in the run's folder.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
 ) -> None:
     """Compare a run with a known truth: errors of poses, shifts and map in the best common frame of either hand."""
+    target = output or (run / "scores.json" if run.is_dir() else None)
+    if target is not None:
+        # The scores of a run may be found again and again; only a file that the user names is one to lose.
+        require_new([target], force or output is None)
+        require_place([target])
+    point_group(symmetry)
     table = _first_of(run, "particles.star", "particles.cs")
     truth_table = _first_of(truth, "truth.star", "particles.star")
     true_map = truth_table.parent / "truth.mrc" if truth_map is None else truth_map
@@ -44,7 +53,6 @@ def command(
     )
     console = Console()
     console.print(_table(scores))
-    target = output or (run / "scores.json" if run.is_dir() else None)
     if target is not None:
         with replacing(target) as temporary:
             temporary.write_text(scores.to_json(), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,10 @@ from rich.markup import escape
 from hoarfrost.analysis.postprocess import flip, flip_poses
 from hoarfrost.cli.outputs import require_new
 from hoarfrost.errors import InputError
+from hoarfrost.io.files import all_or_none
 from hoarfrost.io.mrc import read_map, write_map
 from hoarfrost.io.particles import read_particles, write_particles
+from hoarfrost.types import Particles, Volume
 
 _TABLES = ("particles.star", "particles.cs")
 
@@ -43,26 +44,25 @@ def command(
     else:
         pairs = [(source, output)]
     require_new([new for _, new in pairs], force)
-    for old, new in pairs:
-        _make_folder(new.parent)
-        _flipper(old)(old, new)
+    # All is read before anything is written: a run with half of its maps mirrored would be worse than none.
+    flipped = [(_flipped(old), new) for old, new in pairs]
+    with all_or_none([new for _, new in flipped]):
+        for mirrored, new in flipped:
+            _write(mirrored, new)
     Console().print("wrote " + escape(", ".join(str(new) for _, new in pairs)), soft_wrap=True)
 
 
-def _flipper(path: Path) -> Callable[[Path, Path], None]:
-    return _flip_table if path.suffix in (".star", ".cs") else _flip_map
+def _flipped(path: Path) -> Volume | Particles:
+    if path.suffix not in (".star", ".cs"):
+        return flip(read_map(path))
+    particles = read_particles(path, require_images=False)
+    if particles.poses is None:
+        raise InputError(f"{path}: has no poses to mirror; give the table whose poses go with the map")
+    return flip_poses(particles)
 
 
-def _flip_map(old: Path, new: Path) -> None:
-    write_map(new, flip(read_map(old)))
-
-
-def _flip_table(old: Path, new: Path) -> None:
-    write_particles(flip_poses(read_particles(old, require_images=False)), new)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made: {error.strerror}; choose another place for it") from error
+def _write(mirrored: Volume | Particles, path: Path) -> None:
+    if isinstance(mirrored, Volume):
+        write_map(path, mirrored)
+    else:
+        write_particles(mirrored, path)

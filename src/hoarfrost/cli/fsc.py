@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoarfrost.analysis.fsc import Curve, HalfMapFSC, validate_half_maps
-from hoarfrost.cli.outputs import require_new
+from hoarfrost.cli.outputs import require_new, require_place
+from hoarfrost.io.files import all_or_none
 from hoarfrost.io.mrc import read_map
 from hoarfrost.runs.figures import fsc_curves
 from hoarfrost.runs.theme import save_png
@@ -25,7 +26,7 @@ def command(
     randomise: Annotated[bool, typer.Option(help="Take out by phase randomisation what the mask itself adds.")] = True,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the curves as a table (.csv).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves (.png).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random phases.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random phases.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
 ) -> None:
     """Fourier shell correlation of two maps, and the resolutions at 0.143 and 0.5.
@@ -34,13 +35,15 @@ def command(
     """
     written = [path for path in (output, plot) if path is not None]
     require_new(written, force)
+    require_place(written)
     half_maps = HalfMaps(read_map(first), read_map(second))
     shape = None if mask is None else read_map(mask)
     fsc = validate_half_maps(half_maps, shape, seed, randomise=randomise)
-    if output is not None:
-        fsc.write_csv(output)
-    if plot is not None:
-        save_png(fsc_curves(fsc), plot)
+    with all_or_none(written):
+        if output is not None:
+            fsc.write_csv(output)
+        if plot is not None:
+            save_png(fsc_curves(fsc), plot)
     console = Console()
     console.print(_table(fsc, masked=mask is not None))
     if written:

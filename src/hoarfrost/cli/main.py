@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
 import sys
 import tempfile
@@ -67,11 +68,15 @@ def run(arguments: list[str]) -> int:
     # Threads that wait by spinning slow each other down several times on cores shared with other work. The library
     # of torch's threads reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings = _HeldWarnings()
+    logging.getLogger().addHandler(warnings)
     try:
         asked = arguments[0] if arguments and not arguments[0].startswith("-") else None
         if asked is not None:
             _require_known(asked)
         code = command_line(asked)(arguments or ["--help"], prog_name="hoarfrost", standalone_mode=False)
+        for text in warnings.texts:
+            _say(f"warning: {text}")
         return code if isinstance(code, int) else 0
     except InputError as error:
         return _refuse(str(error))
@@ -92,6 +97,20 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         usage = _usage(error)
         return _report_fault(error) if usage is None else _refuse(usage)
+    finally:
+        logging.getLogger().removeHandler(warnings)
+
+
+class _HeldWarnings(logging.Handler):
+    """Warnings of the log, held until the verb is done: after a refusal only its one line counts."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text."""
+        self.texts.append(" ".join(record.getMessage().split()))
 
 
 def available_verbs() -> list[Verb]:

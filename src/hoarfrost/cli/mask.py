@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from hoarfrost.errors import InputError
+from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.io.mrc import read_map, write_map
 from hoarfrost.physics.masks import automatic_threshold, lowpass, mask_from_map, soft_sphere
 from hoarfrost.types import Volume
@@ -39,8 +39,8 @@ def command(
 
     The map is filtered to a low resolution and cut at a threshold; the contour is extended, and its edge softened.
     """
-    if output.exists() and not force:
-        raise InputError(f"{output}: exists; give --force to replace it, or another name")
+    require_new([output], force)
+    require_place([output])
     volume = read_map(source)
     box, voxel = volume.box, volume.voxel_size
     if radius is not None:

@@ -63,7 +63,7 @@ def command(
     ] = False,
     like: Annotated[Path | None, typer.Option(help="A table whose optics, and poses if it has them, are used.")] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Particles dark on bright.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same stack.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same stack.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
 ) -> None:
     """Simulate a particle stack from atomic models or maps, and keep the truth.
@@ -121,6 +121,7 @@ def _numbers(text: str) -> list[float]:
 
 def _write(stack: SimulatedStack, folder: Path) -> Path:
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("images", total=len(stack))
         return stack.write(folder, progress=lambda done: progress.update(task, completed=done))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,8 +122,9 @@ class BandStack:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("wb") as file:
-                file.truncate(size)
+                _reserve(file.fileno(), size)
         except OSError as error:
+            self.path.unlink(missing_ok=True)
             raise InputError(
                 f"{self.path}: {size / 1e9:.1f} GB are needed for the transformed images ({error.strerror})"
             ) from error
@@ -138,6 +141,17 @@ class BandStack:
     @cached_property
     def _matrices(self) -> Tensor | None:
         return sampled_frequency_matrices(self.optics, self.pixel_size)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Give an open file its length, and its room on the disk where the system can promise that."""
+    os.truncate(file, size)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
 
 
 def whitened_images(

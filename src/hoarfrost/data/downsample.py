@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.transforms import resample_centred
+from hoarfrost.io.files import all_or_none
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import holds_map, read_header, read_map, write_map, write_stack
 from hoarfrost.io.particles import read_particles, write_particles
@@ -96,7 +97,8 @@ def downsample_file(
     images = particles.images
     if stack.exists() and isinstance(images, MrcImages) and any(h.path.samefile(stack) for h in images.headers):
         raise InputError(f"{stack}: is one of the stacks being read; choose another name")
-    write_particles(downsample_particles(particles, box, stack), table)
+    with all_or_none([stack, table]):
+        write_particles(downsample_particles(particles, box, stack), table)
     return stack, table
 
 

@@ -14,6 +14,9 @@ from hoarfrost.types import Optics, Particles
 
 Level = Literal["error", "warning", "info"]
 
+FEWEST_SHELLS = 6
+"""Fourier pixels that a map has at least: with fewer there is nothing that orients a particle."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -66,6 +69,19 @@ def of_optics(optics: Optics) -> Iterator[Finding]:
             "warning",
             f"every particle has the same defocus ({float(defocus[0]):.0f} Å)",
             "fit the CTF of each micrograph: its zeros are lost in all images alike",
+        )
+
+
+def of_resolution(particles: Particles, resolution: float | None) -> Iterator[Finding]:
+    """Whether images of this box and pixel size can be taken to ``resolution`` Å and no further."""
+    box, pixel = particles.box, particles.pixel_size
+    finest, coarsest = 2 * pixel, box * pixel / FEWEST_SHELLS
+    if resolution is not None and not 0.999 * finest <= resolution <= coarsest:
+        yield Finding(
+            "error",
+            f"a highest resolution of {resolution:g} Å is out of reach: a box of {box} pixels of {pixel:.4g} Å holds "
+            f"detail from {coarsest:.3g} to {finest:.3g} Å",
+            "choose between these, or leave it out",
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hoarfrost.data.contrast import Contrast, contrast_of
 from hoarfrost.data.forecast import Forecast, forecast
-from hoarfrost.data.plausibility import Finding, Level, of_geometry, of_optics
+from hoarfrost.data.plausibility import Finding, Level, of_geometry, of_optics, of_resolution
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.types import Optics, Particles
@@ -49,6 +49,7 @@ def check(
     diameter: float | None,
     symmetry: str,
     seed: int,
+    resolution: float | None = None,
     sample: int = 256,
     limit: int | None = None,
     workspace: Path | None = None,
@@ -64,6 +65,8 @@ def check(
         Point group the run is to assume.
     seed : int
         Chooses the sample.
+    resolution : float, optional
+        Å; how far the run is to go at most.
     sample : int
         Images judged for contrast and background.
     limit : int, optional
@@ -81,6 +84,7 @@ def check(
         diameter=diameter,
         symmetry=symmetry,
         seed=seed,
+        resolution=resolution,
         sample=sample,
         limit=limit,
         workspace=workspace,
@@ -97,6 +101,7 @@ def inspect(
     diameter: float | None,
     symmetry: str,
     seed: int,
+    resolution: float | None = None,
     sample: int = 256,
     limit: int | None = None,
     workspace: Path | None = None,
@@ -112,6 +117,7 @@ def inspect(
         *_counted(particles),
         *of_optics(particles.optics),
         *of_geometry(particles, diameter),
+        *of_resolution(particles, resolution),
     ]
     images = particles.images.read(rows).nan_to_num(0.0, 0.0, 0.0)
     radius = 0.45 * particles.box

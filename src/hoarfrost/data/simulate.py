@@ -18,6 +18,7 @@ from hoarfrost.data.density import density_from_atoms, resample_map
 from hoarfrost.data.simulated_images import BLOBS, EMPTY, PARTICLE, SimulatedImages
 from hoarfrost.errors import InputError
 from hoarfrost.io.atoms import Atoms
+from hoarfrost.io.files import all_or_none
 from hoarfrost.io.mrc import write_map, write_stack
 from hoarfrost.io.particles import write_particles
 from hoarfrost.io.relion import RelionTable
@@ -68,27 +69,19 @@ class SimulatedStack:
         ``truth_1.mrc``, ``truth_2.mrc``, ... Memory does not grow with the stack. ``progress`` is told after every
         chunk how many images are written.
         """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be created: {error.strerror}; choose another place") from error
-        for name, volume in zip(map_names(len(self.volumes)), self.volumes, strict=True):
-            write_map(folder / name, volume)
-        stack = folder / "particles.mrcs"
-        write_stack(
-            stack,
-            self._chunks(progress),
-            count=len(self),
-            box=self.truth.box,
-            pixel_size=self.truth.pixel_size,
-        )
-        names = ImageNames((stack.name,), np.zeros(len(self), np.int64), np.arange(len(self)))
-        blind = folder / "particles.star"
-        write_particles(self.particles.replace(source=RelionTable.from_particles(self.particles, names, blind)), blind)
-        optics, particles = RelionTable.from_particles(self.truth, names, folder / "truth.star").blocks
-        junk = {JUNK_COLUMN: number_tokens(self.content.numpy())}
-        write_star(folder / "truth.star", [optics, particles.with_columns(**junk)])
+        stack, blind, truth = (Path(folder) / name for name in ("particles.mrcs", "particles.star", "truth.star"))
+        maps = [Path(folder) / name for name in map_names(len(self.volumes))]
+        with all_or_none([*maps, stack, blind, truth]):
+            for path, volume in zip(maps, self.volumes, strict=True):
+                write_map(path, volume)
+            box, pixel_size = self.truth.box, self.truth.pixel_size
+            write_stack(stack, self._chunks(progress), count=len(self), box=box, pixel_size=pixel_size)
+            names = ImageNames((stack.name,), np.zeros(len(self), np.int64), np.arange(len(self)))
+            table = RelionTable.from_particles(self.particles, names, blind)
+            write_particles(self.particles.replace(source=table), blind)
+            optics, particles = RelionTable.from_particles(self.truth, names, truth).blocks
+            junk = {JUNK_COLUMN: number_tokens(self.content.numpy())}
+            write_star(truth, [optics, particles.with_columns(**junk)])
         return blind
 
     def _chunks(self, progress: Callable[[int], None]) -> Iterator[Float[Tensor, "b y x"]]:
@@ -145,6 +138,7 @@ def simulate(
     listed = [models] if isinstance(models, Volume | Atoms) else list(models)
     views, microscope, noise = views or Views(), microscope or Microscope(), noise or Noise()
     _check(listed, count, weights, junk_fraction, views, noise)
+    _check_lengths(pixel_size, shift_px, microscope)
     volumes = _volumes(listed, box, pixel_size)
     classes = _draw_classes(len(volumes), count, weights, generator)
     content = _draw_junk(count, junk_fraction, generator)
@@ -195,6 +189,21 @@ def _check(
         raise InputError("preferred views have a concentration of at least 0, and then no limits on the tilt")
     if not 0 <= views.tilt[0] <= views.tilt[1] <= math.pi:
         raise InputError("tilts lie between 0 and 180 degrees, the smaller first")
+
+
+def _check_lengths(pixel_size: float, shift_px: float, microscope: Microscope) -> None:
+    lengths = {
+        "pixel size": pixel_size,
+        "largest shift": shift_px,
+        "defocus": math.fsum(microscope.defocus),
+        "astigmatism": microscope.astigmatism,
+        "B factor": microscope.b_factor,
+    }
+    for what, value in lengths.items():
+        if not math.isfinite(value):
+            raise InputError(f"simulation: a {what} of {value:g} is impossible; a finite number is expected")
+    if pixel_size <= 0:
+        raise InputError(f"simulation: a pixel size of {pixel_size:g} Å is impossible; it is above 0")
 
 
 def _volumes(models: Sequence[Model], box: int, pixel_size: float) -> tuple[Volume, ...]:

@@ -60,7 +60,7 @@ def _summarise_map(header: MrcHeader) -> Summary:
         return Summary("map", facts, (), ("voxels are not cubes; resample it before use",))
     if len(set(header.shape)) != 1:
         findings.append("not a cube; most commands need one")
-    data = read_map(header.path).data
+    data = read_map(header.path, finite=False).data
     findings += _value_findings(data)
     return Summary("map", facts | _value_facts(data), (), tuple(findings))
 

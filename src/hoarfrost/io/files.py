@@ -1,10 +1,10 @@
-"""Writing a file whole or not at all."""
+"""Writing a file, or several that belong together, whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hoarfrost.errors import InputError
@@ -29,6 +29,36 @@ def replacing(path: Path) -> Iterator[Path]:
         # The writer's own failure is the one to report, not that of tidying up after it.
         if os.access(temporary, os.W_OK):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_none(paths: Sequence[Path]) -> Iterator[None]:
+    """Make the folders of these files; if the block fails, files and folders that were not there before go again.
+
+    For outputs that make no sense without one another. A folder that cannot be made is an :class:`InputError`.
+    """
+    new = [path for path in paths if not path.exists()]
+    made = {folder for path in new for folder in path.parents if not folder.exists()}
+    try:
+        for folder in sorted(made):
+            _make(folder)
+        yield
+    except BaseException:
+        # The block's own failure is the one to report, not that of tidying up after it.
+        for path in new:
+            with suppress(OSError):
+                path.unlink()
+        for folder in sorted(made, reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}; choose another place for it") from error
 
 
 def existing_file(path: Path) -> Path:

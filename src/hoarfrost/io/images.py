@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.errors import InputError
-from hoarfrost.io.mrc import MrcHeader, read_header
+from hoarfrost.io.mrc import COMPRESSED, MrcHeader, read_header
 
 _OPEN_FILES = 32
 
@@ -35,8 +35,8 @@ class MrcImages:
     Raises
     ------
     InputError
-        A file that cannot be read or is truncated, images that are not square or differ in size between files, or
-        an index beyond the end of a stack.
+        A file that cannot be read, is truncated or compressed, images that are not square or differ in size between
+        files, or an index beyond the end of a stack.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class MrcImages:
         first = self.headers[0]
         for header in self.headers:
             _, rows, columns = header.shape
+            if header.path.suffix in COMPRESSED:
+                raise InputError(
+                    f"{prefix}{header.path}: images of a compressed stack cannot be read one by one; gunzip it, and "
+                    "name the plain stack in the table"
+                )
             if rows != columns:
                 raise InputError(f"{prefix}{header.path}: images of {columns} x {rows} pixels; square ones are needed")
             if columns != first.shape[-1]:

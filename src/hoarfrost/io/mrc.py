@@ -26,7 +26,7 @@ logger = logging.getLogger("hoarfrost")
 
 _HEADER_BYTES = 1024
 _IMOD_STAMP = 1146047817
-_COMPRESSED = (".gz", ".bz2")
+COMPRESSED = (".gz", ".bz2")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_header(path: Path) -> MrcHeader:
         No such file, not an MRC file, a mode without real numbers, or fewer bytes than the header promises.
     """
     path = existing_file(path)
-    compressed = path.suffix in _COMPRESSED
+    compressed = path.suffix in COMPRESSED
     actual = path.stat().st_size
     if actual < _HEADER_BYTES and not compressed:
         raise InputError(f"{path}: not an MRC file: {actual} bytes, a header alone has {_HEADER_BYTES}")
@@ -89,30 +89,40 @@ def read_header(path: Path) -> MrcHeader:
 
 def holds_map(header: MrcHeader) -> bool:
     """Whether a file is a map rather than a stack, by its name and shape: headers of stacks often claim to be maps."""
-    suffix = Path(header.path.stem).suffix if header.path.suffix in _COMPRESSED else header.path.suffix
+    suffix = Path(header.path.stem).suffix if header.path.suffix in COMPRESSED else header.path.suffix
     return suffix in (".map", ".ccp4") or (suffix not in (".mrcs", ".st") and len(set(header.shape)) == 1)
 
 
-def read_map(path: Path | str) -> Volume:
+def read_map(path: Path | str, *, finite: bool = True) -> Volume:
     """Read a map: float32 with axes (z, y, x), whatever their order in the file, and its voxel size in Å.
 
     The box need not be a cube. A header without a voxel size gives 1 Å and a warning in the log.
 
+    Parameters
+    ----------
+    path : the file.
+    finite : refuse a map with values that are not numbers.
+
     Raises
     ------
     InputError
-        As :func:`read_header`, or voxels whose sides differ by more than one per cent.
+        As :func:`read_header`, voxels whose sides differ by more than one per cent, or NaN or infinity in the map.
     """
     header = read_header(Path(path))
-    if header.path.suffix in _COMPRESSED:
+    if header.path.suffix in COMPRESSED:
         with mrcfile.open(header.path, permissive=True) as file:
             data = np.array(file.data).reshape(header.shape)
     else:
         data = np.fromfile(header.path, header.dtype, math.prod(header.shape), offset=header.offset)
         data = data.reshape(header.shape)
     order = [header.axes.index(axis) for axis in (3, 2, 1)]
-    array = np.ascontiguousarray(data.transpose(order), dtype=np.float32)
-    return Volume(torch.from_numpy(array), _cubic_voxel(header))
+    values = torch.from_numpy(np.ascontiguousarray(data.transpose(order), dtype=np.float32))
+    if finite and not bool(values.isfinite().all()):
+        bad = int((~values.isfinite()).sum())
+        raise InputError(
+            f"{header.path}: {bad} of {values.numel()} voxels are not numbers (NaN or infinity); write the map again"
+        )
+    return Volume(values, _cubic_voxel(header))
 
 
 def write_map(path: Path | str, volume: Volume) -> None:

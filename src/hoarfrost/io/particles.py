@@ -103,13 +103,21 @@ def _read_table(path: Path, passthrough: Sequence[Path]) -> ParticleTable:
     if suffix == ".cs":
         return CryosparcTable.read(path, passthrough)
     if suffix == ".txt":
-        listed = [line.strip() for line in path.read_text(errors="replace").splitlines()]
-        return _stack_table(path, [line for line in listed if line and not line.startswith("#")])
+        return _stack_table(path, _listed(path))
     if suffix in _STACKS:
         return _stack_table(path, [path.name])
     raise InputError(
         f"{path}: unknown kind of particle file; expected .star, .cs, .mrcs, .mrc or a .txt list of stacks"
     )
+
+
+def _listed(path: Path) -> list[str]:
+    """The lines of a list of stacks, without blanks and comments."""
+    text = path.read_text(errors="replace")
+    if "\0" in text:
+        raise InputError(f"{path}: holds binary data; a .txt file with one stack's name a line is expected")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _stack_table(path: Path, listed: list[str]) -> StackTable:

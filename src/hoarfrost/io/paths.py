@@ -32,7 +32,7 @@ def resolve_files(names: ImageNames, table: Path, root: Path | None) -> list[Pat
         if root is not None:
             candidates += [root / name, root / Path(name).name]
         candidates.append(folder / Path(name).name)
-        hit = next((path for path in candidates if path.is_file()), None)
+        hit = next((path for path in candidates if os.path.isfile(path)), None)
         if hit is None:
             missing.append((int(np.argmax(names.file == number)), name, candidates))
         else:

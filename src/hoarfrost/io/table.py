@@ -161,9 +161,10 @@ def check_optics(optics: Optics, origin: str) -> Optics:
         ("amplitude contrast", optics.amplitude_contrast, 0.0, 1.0, "a fraction"),
         ("defocus U", optics.defocus_u, -1e6, 1e6, "Å"),
         ("defocus V", optics.defocus_v, -1e6, 1e6, "Å"),
+        ("B factor", optics.b_factor, -1e5, 1e5, "Å²"),
     ]
     for what, values, low, high, unit in limits:
-        outside = torch.nonzero((values < low) | (values > high))
+        outside = torch.nonzero(~((values >= low) & (values <= high)))
         if len(outside):
             row = int(outside[0])
             raise InputError(

@@ -20,7 +20,7 @@ from hoarfrost.reconstruct.annealing import WORK
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
-from hoarfrost.runs.progress import EVENTS_NAME, duration, read_events
+from hoarfrost.runs.progress import EVENTS_NAME, duration, logged_warnings, read_events
 from hoarfrost.runs.report import ReportData, Start, write_report
 from hoarfrost.runs.running import Session, running
 from hoarfrost.types import Particles
@@ -34,6 +34,7 @@ class Ready:
     config: AbInitioConfig
     preflight: Preflight
     inputs: tuple[InputRecord, ...]
+    notes: tuple[str, ...] = ()  # what reading the table gave cause to warn of
 
     @property
     def forecast(self) -> str:
@@ -65,18 +66,21 @@ def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, 
 
     Dark particles are noticed here: the settings returned say that images are to be inverted.
     """
-    particles = read_particles(table, root=root)
+    notes: list[str] = []
+    with logged_warnings(notes.append):
+        particles = read_particles(table, root=root)
     preflight = check(
         particles,
         diameter=config.diameter,
         symmetry=config.symmetry,
         seed=config.seed,
+        resolution=config.max_resolution,
         limit=max(config.levels),
         workspace=workspace,
     )
     if preflight.dark_particles:
         config = config.model_copy(update={"invert": True})
-    return Ready(particles, config, preflight, input_records(table, particles))
+    return Ready(particles, config, preflight, input_records(table, particles), tuple(notes))
 
 
 def input_records(table: Path, particles: Particles) -> tuple[InputRecord, ...]:
@@ -135,6 +139,8 @@ def run_abinit(
     with folder:
         if not folder.finished:
             with running(folder, console, command) as session:
+                for note in ready.notes:
+                    session.warn(note)
                 for finding in ready.preflight.findings:
                     (session.warn if finding.level == "warning" else session.say)(finding.line)
                 session.say(ready.forecast)

@@ -85,12 +85,15 @@ class RunFolder:
             machine=describe_machine(),
             started=now(),
         )
+        if (path / MANIFEST_NAME).exists() and not force:
+            _refuse_other(Manifest.read(path), wanted, path)
         lock = FolderLock(path)
         try:
             _remove_unfinished_writes(path)
             if (path / MANIFEST_NAME).exists():
                 there = Manifest.read(path)
                 if not force:
+                    _refuse_other(there, wanted, path)
                     _take_up(there, wanted, path)
                     return cls(path, there, lock, resumed=True)
                 _remove_run(path, there)
@@ -184,8 +187,8 @@ def _refuse_foreign(path: Path) -> None:
         Manifest.read(path)
 
 
-def _take_up(there: Manifest, wanted: Manifest, path: Path) -> None:
-    """Make the record of an earlier attempt that of this one, provided that both are of the same run."""
+def _refuse_other(there: Manifest, wanted: Manifest, path: Path) -> None:
+    """Only the same run is gone on with."""
     different = there.differences(wanted)
     if there.status != "finished" and there.version != wanted.version:
         different.append(f"it was begun by hoarfrost {there.version}, this is {wanted.version}")
@@ -194,6 +197,10 @@ def _take_up(there: Manifest, wanted: Manifest, path: Path) -> None:
         raise InputError(
             f"{path}: holds another run ({'; '.join(shown)}); use --force to replace it, or another folder"
         )
+
+
+def _take_up(there: Manifest, wanted: Manifest, path: Path) -> None:
+    """Make the record of an earlier attempt that of this one."""
     if there.status != "finished":
         there.attempts += 1
         there.status, there.ended, there.machine = "running", None, wanted.machine

@@ -151,13 +151,13 @@ def show_progress(
         if events is not None:
             parts.append(EventFile(stack.enter_context(_append(events))))
         listener = listeners(*parts, *others)
-        stack.enter_context(_logged_warnings(listener))
+        stack.enter_context(logged_warnings(lambda text: listener(Message(text, "warning"))))
         yield listener
 
 
 def figures(values: Mapping[str, float]) -> str:
     """Figures of a step in a few words."""
-    return ", ".join(f"{name} {_number(value)}" for name, value in values.items() if name not in _FOR_RECORDS)
+    return ", ".join(f"{name} {_number(float(value))}" for name, value in values.items() if name not in _FOR_RECORDS)
 
 
 def duration(seconds: float) -> str:
@@ -203,12 +203,12 @@ def _flushing(file: TextIO) -> Callable[[str], None]:
 
 
 @contextmanager
-def _logged_warnings(listener: Listener) -> Iterator[None]:
-    """Hear warnings of the package's logger as messages."""
+def logged_warnings(hear: Callable[[str], object]) -> Iterator[None]:
+    """Hear the warnings that the package logs, in place of whoever heard them before."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            listener(Message(record.getMessage(), "warning"))
+            hear(record.getMessage())
 
     logger, handler = logging.getLogger("hoarfrost"), Handler(logging.WARNING)
     propagate = logger.propagate

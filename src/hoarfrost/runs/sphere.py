@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
-from hoarfrost.analysis.views import SIDE, sphere_directions, view_density
+from hoarfrost.analysis.views import sphere_directions, view_density
 from hoarfrost.runs.theme import DENSITY_MAP, INK, MUTED, RULE, new_figure
 
 
