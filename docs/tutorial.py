@@ -57,8 +57,9 @@ print(f"without a mask:    {result.fsc.resolution(0.143, 'unmasked'):.2f} Å")
 for number, start in enumerate(result.starts, 1):
     chosen = ", chosen" if start.chosen else ""
     print(f"start {number}: score {start.final_score:.1f}, agrees on {start.agreement:.0%} of the poses{chosen}")
-for warning in result.warnings:
-    print(f"warning: {warning}")
+print(result.verdict.headline)
+for reason in result.verdict.reasons:
+    print(f"- {reason}")
 # --8<-- [end:judge]
 
 # --8<-- [start:write]

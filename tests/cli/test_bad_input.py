@@ -576,12 +576,16 @@ OPTIONS = {
     "simulate infinite shifts": Case(nothing, f"{MAKE} --shift inf", r"largest shift of inf is impossible"),
     "simulate at one defocus": Case(nothing, f"{MAKE} --defocus 9000", r"'--defocus'"),
     "simulate at NaN defocus": Case(nothing, f"{MAKE} --defocus nan nan", r"defocus of nan is impossible"),
-    "simulate at a NaN B factor": Case(nothing, f"{MAKE} --b-factor nan", r"--b-factor|a B factor of nan is impossible"),
+    "simulate at a NaN B factor": Case(
+        nothing, f"{MAKE} --b-factor nan", r"--b-factor|a B factor of nan is impossible"
+    ),
     "simulate tilts in disorder": Case(nothing, f"{MAKE} --tilt 90 10", r"tilts lie between 0 and 180"),
     "simulate more than junk": Case(nothing, f"{MAKE} --junk 1", r"junk fraction of 1 is impossible"),
     "simulate by words": Case(nothing, f"{MAKE} --weights often", r"--weights often: numbers separated by commas"),
     "simulate over a truth": Case(nothing, "simulate builtin -o . --n 2 --box 32", r"exists; give --force"),
-    "simulate into a file": Case(nothing, "simulate builtin -o map.mrc/out --n 2 --box 32", r"map\.mrc/out: cannot be made: Not a directory"),
+    "simulate into a file": Case(
+        nothing, "simulate builtin -o map.mrc/out --n 2 --box 32", r"map\.mrc: cannot be made: File exists"
+    ),
     "demo in a stranger's folder": Case(nothing, "demo -o stranger", r"stranger: is not empty and holds no hoarfrost"),
     "demo of ten": Case(nothing, "demo -o out --particles 10", r"'--particles'"),
 }

@@ -410,7 +410,7 @@ def test_a_stack_in_memory_has_the_same_images() -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be created"):
+    with pytest.raises(InputError, match="file: cannot be made: File exists"):
         stack_of(2).write(tmp_path / "file")
 
 

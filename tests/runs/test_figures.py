@@ -121,6 +121,13 @@ def test_noise_is_drawn_against_physical_frequency() -> None:
     assert [float(line.get_ydata()[0]) for line in axes.lines[:2]] == [2.0, 3.0]
 
 
+def test_noise_powers_are_written_as_plain_numbers() -> None:
+    figure = run_figures.noise_spectra(torch.full((1, 33), 1.0, dtype=torch.float64), box=64, pixel_size=2.0)
+    figure.draw_without_rendering()
+    ticks = [tick for minor in (False, True) for tick in figure.axes[0].yaxis.get_ticklabels(minor=minor)]
+    assert {tick.get_text() for tick in ticks} >= {"1", "2", "0.5", ""}
+
+
 def test_chosen_start_stands_out() -> None:
     scores = {"start 1": [1.0, 2.0, 3.0], "start 2": [1.0, 4.0, 5.0]}
     figure = run_figures.start_scores(scores, "start 2")

@@ -23,7 +23,9 @@ def require_place(paths: Iterable[Path]) -> None:
     for path in paths:
         folder = path.parent
         if not folder.exists():
-            raise InputError(f"{path}: cannot be written: there is no folder {folder}; make it, or choose another place")
+            raise InputError(
+                f"{path}: cannot be written: there is no folder {folder}; make it, or choose another place"
+            )
         if not folder.is_dir():
             raise InputError(f"{path}: cannot be written: {folder} is a file; choose another place for it")
         if not os.access(folder, os.W_OK | os.X_OK):

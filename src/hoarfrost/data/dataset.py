@@ -22,6 +22,8 @@ from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.physics.noise import NoiseAccumulator
 from hoarfrost.types import Optics, Particles
 
+CPU = torch.device("cpu")
+
 NOISE_SAMPLE = 2000
 """Images from which the noise spectrum of the stack is estimated."""
 
@@ -47,8 +49,13 @@ class BandImages:
 
     def centred(self, shifts: Float[Tensor, "b 2"]) -> BandImages:
         """The images moved by ``-shifts`` pixels, so that particles sit on the centre."""
-        vectors = self.vectors * self.band.shift_phases(-shifts)
+        vectors = self.vectors * self.band.shift_phases(-shifts.to(self.transfer))
         return BandImages(self.band, vectors, self.transfer, self.frequency_matrix)
+
+    def to(self, device: torch.device) -> BandImages:
+        """The batch on another device."""
+        matrix = None if self.frequency_matrix is None else self.frequency_matrix.to(device)
+        return BandImages(self.band, self.vectors.to(device), self.transfer.to(device), matrix)
 
 
 @dataclass(frozen=True)
@@ -82,21 +89,22 @@ class BandStack:
     optics: Optics
     pixel_size: float  # Å; of the map that the stack makes
     noise: Float[Tensor, "groups shells"]  # power per coefficient of the normalised images
+    device: torch.device = CPU  # where batches go
 
     def __len__(self) -> int:
         return len(self.optics)
 
-    def images(self, rows: Int[Tensor, "b"], band: Band, device: torch.device | None = None) -> BandImages:
+    def images(self, rows: Int[Tensor, "b"], band: Band) -> BandImages:
         """These particles on ``band``, which must not reach beyond the stored one."""
         picked = self._vectors[rows.numpy(), : len(self.band.prefix(band.limit))]
         # Touched pages of the file would otherwise count as ours until the mapping is closed.
         self._mapping.madvise(mmap.MADV_DONTNEED)
         return BandImages(
             band,
-            torch.from_numpy(picked).to(device),
-            whitened_transfer(self.optics[rows], band, self.noise).to(device),
-            None if self._matrices is None else self._matrices[rows].float().to(device),
-        )
+            torch.from_numpy(picked),
+            whitened_transfer(self.optics[rows], band, self.noise),
+            None if self._matrices is None else self._matrices[rows].float(),
+        ).to(self.device)
 
     def batches(
         self, size: int, band: Band, rows: Int[Tensor, "n"] | None = None

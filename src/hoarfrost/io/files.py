@@ -38,7 +38,7 @@ def all_or_none(paths: Sequence[Path]) -> Iterator[None]:
     For outputs that make no sense without one another. A folder that cannot be made is an :class:`InputError`.
     """
     new = [path for path in paths if not path.exists()]
-    made = {folder for path in new for folder in path.parents if not folder.exists()}
+    made = {folder for path in new for folder in path.parents if not folder.is_dir()}
     try:
         for folder in sorted(made):
             _make(folder)

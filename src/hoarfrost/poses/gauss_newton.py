@@ -34,6 +34,10 @@ class RefinedPoses:
     shifts: Float[Tensor, "b 2"]
     log_likelihood: Float[Tensor, "b"]
 
+    def cpu(self) -> RefinedPoses:
+        """The same in the computer's memory."""
+        return RefinedPoses(self.rotations.cpu(), self.shifts.cpu(), self.log_likelihood.cpu())
+
 
 @dataclass(frozen=True)
 class NormalEquations:
@@ -53,9 +57,9 @@ def normal_equations(
 ) -> NormalEquations:
     """Gauss-Newton equations of every image; the function that a compiled kernel may replace."""
     band, grid = images.band, density.grid
-    root = weight.sqrt()
+    root = weight.to(images.transfer).sqrt()
     transfer = images.transfer * root
-    data = images.vectors * root * band.shift_phases(-shifts)
+    data = images.centred(shifts).vectors * root
     points = grid.points(rotations.to(transfer), band, images.frequency_matrix)
     fields = grid.extract(density.values_and_moments, points)
     model = transfer * fields[..., 0]
@@ -86,9 +90,9 @@ def log_likelihood(
 ) -> Float[Tensor, "b"]:
     """``sum 2 v Re<C X_t, Y> - v C^2 |Y|^2`` of every image at its pose."""
     slices = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
-    data = images.vectors * images.band.shift_phases(-shifts)
+    data = images.centred(shifts).vectors
     cross = data.real * slices.real + data.imag * slices.imag
-    return ((2 * cross - slices.abs().square()) * weight).sum(-1)
+    return ((2 * cross - slices.abs().square()) * weight.to(images.transfer)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class GaussNewton:
     def _refine_part(
         self, images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor
     ) -> RefinedPoses:
-        rotations, shifts = rotations.clone(), shifts.clone()
+        rotations, shifts = rotations.to(images.vectors.device, copy=True), shifts.to(images.transfer, copy=True)
         equations = normal_equations(images, density, rotations, shifts, self.weight)
         curvature, slope, best = equations.curvature, equations.slope, equations.log_likelihood
         damping = torch.full_like(best, 1e-2)

@@ -54,7 +54,7 @@ class SliceBank:
 
     def at(self, orientations: Int[Tensor, "*n"]) -> Complex[Tensor, "*n m"]:
         """Slices of these orientations, half-turns conjugated."""
-        return torch.view_as_complex(self.rows[orientations].unflatten(-1, (-1, 2)))
+        return torch.view_as_complex(self.rows[orientations.to(self.rows.device)].unflatten(-1, (-1, 2)))
 
     @cached_property
     def rows(self) -> Float[Tensor, "q w"]:
@@ -72,7 +72,7 @@ def weighted_data(
     images: BandImages, weight: Float[Tensor, "m"]
 ) -> tuple[Complex[Tensor, "b m"], Float[Tensor, "b m"]]:
     """The two sufficient statistics ``v C X`` and ``v C^2`` of a batch."""
-    weighted = images.transfer * weight
+    weighted = images.transfer * weight.to(images.transfer)
     return images.vectors * weighted, images.transfer * weighted
 
 

@@ -19,7 +19,7 @@ from hoarfrost.representations.base import Density
 
 @dataclass(frozen=True)
 class Candidates:
-    """The best orientations of each image, each at its best shift, sorted by score."""
+    """The best orientations of each image, each at its best shift, sorted by score; on the CPU, being few."""
 
     orientation: Int[Tensor, "b c"]  # index into the bank
     shift: Int[Tensor, "b c"]  # index into the shifts
@@ -40,7 +40,7 @@ def search_bank(
     orientations = coarse.topk(min(keep, len(bank)), dim=1).indices
     scores, best_shift = score_candidates(data, power, phases, bank, orientations).max(dim=1)
     scores, order = scores.sort(dim=1, descending=True)
-    return Candidates(orientations.gather(1, order), best_shift.gather(1, order), scores)
+    return Candidates(orientations.gather(1, order).cpu(), best_shift.gather(1, order).cpu(), scores.cpu())
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.analysis.verdict import Evidence, Verdict, judge
 from hoarfrost.analysis.views import unseen_share
-from hoarfrost.data.dataset import BandStack, Normalisation, estimate_noise
+from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
@@ -174,7 +175,7 @@ def start_limit(config: AbInitioConfig, band: Band) -> int:
     return min(config.start_limit, band.limit)
 
 
-def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path) -> Plan:
+def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path, device: torch.device = CPU) -> Plan:
     """Everything that is fixed before the first stage: bands, noise, search grids, radii."""
     box, pixel_size = particles.box, particles.pixel_size
     extent = box * pixel_size
@@ -186,7 +187,7 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path) -> 
     whole = Band(box, furthest)
     band = Band(box, min(max(config.levels), furthest))
     noise = estimate_noise(particles, whole, normalisation)
-    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise)
+    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
     coarse_box = small_box(box, start_limit(config, band))
     model = CoarseModel(
         coarse_box,
@@ -196,7 +197,7 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path) -> 
         OrientationGrid(2),
         shift_grid(config.shift_extent * box, config.shift_count),
     )
-    maps = SumHalfMaps(particles, normalisation, noise, furthest)
+    maps = SumHalfMaps(particles, normalisation, noise, furthest, device)
     return Plan(particles, config, stack, normalisation, model, maps)
 
 
@@ -206,6 +207,7 @@ def ab_initio(
     *,
     preset: Preset = "default",
     workspace: Path | None = None,
+    device: torch.device = CPU,
     store: CheckpointStore | None = None,
     listener: Listener = silent,
     should_stop: Callable[[], bool] = lambda: False,
@@ -220,6 +222,8 @@ def ab_initio(
         Settings; those of ``preset`` where not given.
     workspace : Path, optional
         Folder for the transformed images (8 bytes a coefficient); a temporary one where not given.
+    device : torch.device
+        Where batches of images are worked on; the state stays in the computer's memory.
     store, listener, should_stop
         Where checkpoints go, who hears of progress, and when to stop (see :mod:`hoarfrost.optimise.loop`).
     """
@@ -230,6 +234,7 @@ def ab_initio(
                 particles,
                 config,
                 workspace=Path(folder),
+                device=device,
                 store=store,
                 listener=listener,
                 should_stop=should_stop,
@@ -244,7 +249,7 @@ def ab_initio(
             work.append((event.values[WORK], event.seconds))
         listener(event)
 
-    plan = make_plan(particles, config, workspace)
+    plan = make_plan(particles, config, workspace, device)
     groups = particles.optics.group
     half = particles.half if particles.half is not None else split_halves(len(particles), groups, config.seed)
     state: State = {"half": half}
@@ -260,7 +265,7 @@ def ab_initio(
         seed=config.seed,
     )
     timings["validation"] = time.perf_counter() - began
-    result = _result(plan, state, finished, timings, throughput(work))
+    result = _result(plan, state, finished, timings, throughput(work, device))
     for warning in result.verdict.warnings:
         listener(Message(warning, "warning"))
     return result
@@ -298,15 +303,15 @@ def _result(
     )
 
 
-def throughput(work: list[tuple[float, float]]) -> dict[str, float]:
+def throughput(work: list[tuple[float, float]], device: torch.device) -> dict[str, float]:
     """Rates of the searching steps and of this machine's matrix products, measured now; 10^12 operations a second."""
     if not work:
         return {}
     operations, seconds = (sum(column) for column in zip(*work, strict=True))
-    fast = matrix_product_rate(precision=fast_matrix_products()) / 1e12
+    fast = matrix_product_rate(precision=fast_matrix_products(), device=device) / 1e12
     return {
         "search_tflops": operations / seconds,
         "peak_tflops": fast,
-        "peak_float32_tflops": matrix_product_rate() / 1e12,
+        "peak_float32_tflops": matrix_product_rate(device=device) / 1e12,
         "search_fraction_of_peak": operations / seconds / fast,
     }

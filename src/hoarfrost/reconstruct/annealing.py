@@ -128,7 +128,9 @@ class AnnealedMap:
         generator = torch.Generator().manual_seed(self.seed + step)
         if step == 0:
             state = state | (self._begin_half(state) if self.half else self._begin(state, generator))
-        sums = BackProjection(self.model.grid(self.schedule.last_limit), state[f"{self.name}.sums"])
+        sums = BackProjection(
+            self.model.grid(self.schedule.last_limit), state[f"{self.name}.sums"].to(self.stack.device)
+        )
         noise = state[f"{self.name}.noise"]
         band = Band(self.stack.band.box, self.schedule.limit(step))
         images = self.stack.images(self._batch(state, step), band)
@@ -138,13 +140,13 @@ class AnnealedMap:
         bank = search.bank(self.model.density(sums), band)
         found = search_bank(images, bank, self.model.shifts, weight, self.schedule.keep)
         spread = assignment(found.log_likelihood, self.schedule.effective_number(step))
-        fresh = BackProjection.empty(sums.grid)
+        fresh = BackProjection.empty(sums.grid, self.stack.device)
         insert_assigned(fresh, images, bank, found, spread, self.model.shifts, weight, self.model.symmetry)
         noise = self._update_noise(noise, state[f"{self.name}.power"], images, bank, found)
         score = float(found.log_likelihood[:, 0].mean())
         scores = torch.cat([state[f"{self.name}.scores"], torch.tensor([score])])
         state = state | {
-            f"{self.name}.sums": self.schedule.memory * sums.sums + fresh.sums,
+            f"{self.name}.sums": (self.schedule.memory * sums.sums + fresh.sums).cpu(),
             f"{self.name}.noise": noise,
             f"{self.name}.scores": scores,
         }
@@ -154,11 +156,11 @@ class AnnealedMap:
     def _begin(self, state: State, generator: torch.Generator) -> State:
         band = Band(self.stack.band.box, self.schedule.last_limit)
         images = self.stack.images(self._batch(state, 0), band)
-        sums = BackProjection.empty(self.model.grid(self.schedule.last_limit))
+        sums = BackProjection.empty(self.model.grid(self.schedule.last_limit), self.stack.device)
         sums.add(images, random_rotations(len(images), generator), torch.zeros(len(images), 2))
-        power = band.shell_mean(images.vectors.abs().square().mean(0)).clamp(min=1.0)
+        power = band.shell_mean(images.vectors.abs().square().mean(0)).clamp(min=1.0).cpu()
         return {
-            f"{self.name}.sums": sums.sums,
+            f"{self.name}.sums": sums.sums.cpu(),
             f"{self.name}.noise": power.clone(),
             f"{self.name}.power": power,
             f"{self.name}.scores": torch.zeros(0),
@@ -192,7 +194,7 @@ class AnnealedMap:
         """Half the old variance, half that of the residuals at the best poses, between pure noise and pure image."""
         slices = bank.at(found.orientation[:, 0]) * images.transfer
         residual = images.centred(self.model.shifts[found.shift[:, 0]]).vectors - slices
-        seen = images.band.shell_mean(residual.abs().square().mean(0))
+        seen = images.band.shell_mean(residual.abs().square().mean(0)).cpu()
         updated = noise.clone()
         inner = slice(1, images.band.limit + 1)
         updated[inner] = 0.5 * noise[inner] + 0.5 * seen[inner]
@@ -232,17 +234,18 @@ def insert_assigned(
     bank's slices have to be inserted, however many images there are.
     """
     data, power = weighted_data(images, weight)
-    kept = len(bank.slices)
-    numerator = torch.zeros(kept, len(bank.band), dtype=data.dtype)
-    phases = images.band.shift_phases(-shifts)
-    for rows in torch.arange(len(images)).split(64):
-        moved = data[rows][:, None] * phases[found.shift[rows]] * spread[rows][..., None]
-        turned = torch.where((found.orientation[rows] >= kept)[..., None], moved.conj(), moved)
-        _add_rows(numerator, found.orientation[rows].flatten() % kept, turned.flatten(0, 1))
-    shares = torch.zeros(kept, len(images)).scatter_add_(0, (found.orientation % kept).T, spread.T)
+    kept, device = len(bank.slices), data.device
+    orientation, shift, spread = found.orientation.to(device), found.shift.to(device), spread.to(device)
+    numerator = torch.zeros(kept, len(bank.band), dtype=data.dtype, device=device)
+    phases = images.band.shift_phases(-shifts.to(device))
+    for rows in torch.arange(len(images), device=device).split(64):
+        moved = data[rows][:, None] * phases[shift[rows]] * spread[rows][..., None]
+        turned = torch.where((orientation[rows] >= kept)[..., None], moved.conj(), moved)
+        _add_rows(numerator, orientation[rows].flatten() % kept, turned.flatten(0, 1))
+    shares = torch.zeros(kept, len(images), device=device).scatter_add_(0, (orientation % kept).T, spread.T)
     denominator = shares @ power
     used = (shares.sum(1) > 0).nonzero()[:, 0]
-    rotations = bank.rotations[:kept][used]
+    rotations = bank.rotations[:kept].to(device)[used]
     for operator in point_group(symmetry).to(rotations):
         points = sums.grid.points(rotations @ operator, bank.band)
         sums.grid.insert(sums.sums, points, numerator[used], denominator[used])

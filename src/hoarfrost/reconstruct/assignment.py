@@ -59,7 +59,7 @@ class ChooseStart:
         frame = random_rotations(1, generator)[0]
         scores, rotations = [], []
         for index in range(self.starts):
-            sums = BackProjection(self.model.grid(self.limit), state[f"start-{index + 1}.sums"])
+            sums = BackProjection(self.model.grid(self.limit), state[f"start-{index + 1}.sums"].to(self.stack.device))
             bank = self.model.search(weight, 1, frame).bank(self.model.density(sums), band)
             found = search_bank(images, bank, self.model.shifts, weight, 16)
             scores.append(found.log_likelihood[:, 0].mean())
@@ -132,7 +132,8 @@ class FullPass:
 
     def _search(self, state: State, half: int, rows: Int[Tensor, "b"], frame: Float[Tensor, "3 3"]) -> float:
         band = Band(self.stack.band.box, self.limit)
-        density = self.model.density(BackProjection(self.model.grid(self.limit), state[f"half-{half}.sums"]))
+        sums = BackProjection(self.model.grid(self.limit), state[f"half-{half}.sums"].to(self.stack.device))
+        density = self.model.density(sums)
         weight = band.at_shells(1 / state[f"half-{half}.noise"]).float()
         bank = self.model.search(weight, 0, frame).bank(density, band)
         found = search_bank(self.stack.images(rows, band), bank, self.model.shifts, weight, 16)

@@ -45,7 +45,7 @@ class BackProjection:
 
     def weight_per_shell(self) -> Float[Tensor, "shells"]:
         """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
-        return shell_average(self.grid.fold(self.sums)[1], node_shells(self.grid), self.grid.limit + 1)
+        return shell_average(self.grid.fold(self.sums)[1], self._shells, self.grid.limit + 1)
 
     def volume(self, inverse_signal_power: Float[Tensor, "shells"] | float) -> Float[Tensor, "z y x"]:
         """The map, regularised by the inverse signal power of each shell (in units of the weights).
@@ -53,13 +53,17 @@ class BackProjection:
         A floor of a thousandth of the shell's mean weight keeps nodes that no image reached from being divided by zero.
         """
         data, weight = self.grid.fold(self.sums)
-        shells = node_shells(self.grid)
+        shells = self._shells
         floor = 1e-3 * self.weight_per_shell()
         regulariser = torch.as_tensor(inverse_signal_power, dtype=weight.dtype, device=weight.device) + floor
         inside = shells <= self.grid.limit
         added = regulariser[shells.clamp(max=self.grid.limit)]
         ratio = torch.where(inside & (weight + added > 0), data / (weight + added).clamp(min=1e-20), 0)
         return self.grid.inverse(ratio)
+
+    @property
+    def _shells(self) -> Int[Tensor, "gz gy gx"]:
+        return node_shells(self.grid).to(self.sums.device)
 
 
 def node_shells(grid: SliceGrid) -> Int[Tensor, "gz gy gx"]:
@@ -77,7 +81,7 @@ def back_project(
     grid: SliceGrid,
 ) -> BackProjection:
     """Sums of these particles of a stack at their poses (one pose a row of ``rows``, shifts in pixels)."""
-    sums = BackProjection.empty(grid)
+    sums = BackProjection.empty(grid, stack.device)
     position = torch.arange(len(rows))
     for part in position.split(BATCH):
         sums.add(stack.images(rows[part], band), rotations[part], shifts[part])
@@ -91,14 +95,14 @@ def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackP
     grid = sums.grid
     folded, weight = grid.fold(sums.sums)
     table = torch.stack([folded.real, folded.imag, weight, torch.zeros_like(weight)], dim=-1).flatten(0, 2)
-    axes = [torch.arange(length, dtype=torch.float32) for length in grid.shape]
+    axes = [torch.arange(length, dtype=torch.float32, device=weight.device) for length in grid.shape]
     z, y, x = torch.meshgrid(axes[0] - grid.centre, axes[1] - grid.centre, axes[2], indexing="ij")
     nodes = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
     inside = (nodes.square().sum(-1) <= (grid.padding * grid.limit) ** 2).nonzero()[:, 0]
     total = torch.zeros_like(sums.sums)
     for part in inside.split(500_000):
         for operator in operators:
-            values = grid.extract(table, (nodes[part] @ operator.float().T)[None])[0]
+            values = grid.extract(table, (nodes[part] @ operator.to(nodes).T)[None])[0]
             data, weights = values[..., 0], values[..., 1].real
             total[:, part] += torch.stack([data.real, data.imag, weights]) / len(operators)
     # Folding adds opposite nodes of the plane kx = 0, which already hold the folded sums here.

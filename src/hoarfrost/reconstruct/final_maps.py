@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
-from hoarfrost.data.dataset import Normalisation, whitened_images
+from hoarfrost.data.dataset import CPU, Normalisation, whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
@@ -31,6 +31,7 @@ class SumHalfMaps:
     normalisation: Normalisation
     noise: Float[Tensor, "groups shells"]
     limit: int
+    device: torch.device = CPU
     name: str = "maps"
     title: str = "Reconstructing the half-maps"
 
@@ -53,11 +54,12 @@ class SumHalfMaps:
         for number in (1, 2):
             key = f"sums.{number}"
             mine = rows[state["half"][rows] == number]
-            sums = BackProjection(self.grid, state[key]) if step > 0 else BackProjection.empty(self.grid)
+            sums = BackProjection.empty(self.grid) if step == 0 else BackProjection(self.grid, state[key])
+            sums.sums = sums.sums.to(self.device)
             for part in mine.split(128):
                 images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
-                sums.add(images, state["rotations"][part].float(), state["shifts"][part].float())
-            state[key] = sums.sums
+                sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
+            state[key] = sums.sums.cpu()
         return state, {"images": float(rows[-1] + 1)}
 
 

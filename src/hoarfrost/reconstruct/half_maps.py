@@ -36,9 +36,10 @@ class HalfMapPair:
     fsc: Float[Tensor, "shells"]
     voxel_size: float
 
-    def density(self, half: int, limit: int) -> FourierVolume:
-        """The map of half 1 or 2, ready for projection."""
-        return FourierVolume.from_volume(Volume(self.first if half == 1 else self.second, self.voxel_size), limit)
+    def density(self, half: int, limit: int, device: torch.device) -> FourierVolume:
+        """The map of half 1 or 2, ready for projection on a device."""
+        data = (self.first if half == 1 else self.second).to(device)
+        return FourierVolume.from_volume(Volume(data, self.voxel_size), limit)
 
 
 def small_box(box: int, limit: int) -> int:
@@ -69,20 +70,20 @@ def regularised_pair(first: BackProjection, second: BackProjection, *, extent: f
     """Wiener-filtered half-maps inside a sphere; ``extent`` (the box) and ``radius`` in Å."""
     grid = first.grid
     voxel_size = extent / grid.box
-    mask = soft_sphere(grid.box, radius / voxel_size, 3.0)
-    plain = [Volume(inside(half.volume(0.0), mask), voxel_size) for half in (first, second)]
+    mask = soft_sphere(grid.box, radius / voxel_size, 3.0).to(first.sums)
+    plain = [Volume(inside(half.volume(0.0), mask).cpu(), voxel_size) for half in (first, second)]
     fsc = fourier_shell_correlation(plain[0], plain[1]).float()[: grid.limit + 1]
     inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
     maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
     joined = (first + second).volume(sum(inverse_signal) / 2)
     joined_shell = max(3, min(6, math.floor(extent / JOINED_RESOLUTION)))
     maps = [inside(share_low_shells(grid, one, joined, joined_shell), mask) for one in maps]
-    return HalfMapPair(maps[0], maps[1], fsc, voxel_size)
+    return HalfMapPair(maps[0].cpu(), maps[1].cpu(), fsc, voxel_size)
 
 
 def inverse_signal_power(fsc: Float[Tensor, "shells"], weight: Float[Tensor, "shells"]) -> Float[Tensor, "shells"]:
     """What a Wiener filter adds to the weights: ``W / SNR`` with ``SNR = FSC / (1 - FSC)`` of one half-map."""
-    correlation = fsc.clamp(1e-3, 0.9999)
+    correlation = fsc.to(weight).clamp(1e-3, 0.9999)
     return weight * (1 - correlation) / correlation
 
 
@@ -93,7 +94,7 @@ def share_low_shells(
     difference = torch.fft.rfftn(joined - own)
     frequency = torch.fft.fftfreq(grid.box, d=1 / grid.box), torch.fft.rfftfreq(grid.box, d=1 / grid.box)
     z, y, x = torch.meshgrid(frequency[0], frequency[0], frequency[1], indexing="ij")
-    low = (z**2 + y**2 + x**2).sqrt() <= shell + 0.5
+    low = ((z**2 + y**2 + x**2).sqrt() <= shell + 0.5).to(own.device)
     return own + torch.fft.irfftn(difference * low, s=own.shape)
 
 

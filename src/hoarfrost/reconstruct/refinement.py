@@ -81,9 +81,9 @@ class HalfMapStage:
         rows = torch.linspace(0, len(self.stack) - 1, min(NOISE_SAMPLE, len(self.stack))).long().unique()
         power = torch.zeros(band.limit + 1)
         for number, mine in self.halves(state, rows):
-            density = pair.density(number, band.limit)
+            density = pair.density(number, band.limit, self.stack.device)
             for part in mine.split(256):
-                power += residual_power(self.stack.images(part, band), density, state, part).sum(0)
+                power += residual_power(self.stack.images(part, band), density, state, part).sum(0).cpu()
         return band.at_shells(1 / (power / len(rows)).clamp(min=0.5))
 
 
@@ -91,7 +91,7 @@ def residual_power(
     images: BandImages, density: FourierVolume, state: State, rows: Int[Tensor, "b"]
 ) -> Float[Tensor, "b shells"]:
     """Mean power in each shell of what the model leaves of each image."""
-    rotations, shifts = state["rotations"][rows].float(), state["shifts"][rows].float()
+    rotations, shifts = state["rotations"][rows], state["shifts"][rows]
     model = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
     return images.band.shell_mean((images.centred(shifts).vectors - model).abs().square())
 
@@ -136,10 +136,12 @@ class RefinePoses:
         pair, weight = self.maps.pair(state, self.name), state[f"{self.name}.weight"]
         state = dict(state)
         for number, mine in self.maps.halves(state, rows):
-            density = pair.density(number, band.limit)
+            density = pair.density(number, band.limit, self.maps.stack.device)
             images = self.maps.stack.images(mine, band)
-            refined = GaussNewton(weight, self.iterations).refine(
-                images, density, state["rotations"][mine], state["shifts"][mine].float()
+            refined = (
+                GaussNewton(weight, self.iterations)
+                .refine(images, density, state["rotations"][mine], state["shifts"][mine])
+                .cpu()
             )
             for key, value in (
                 ("rotations", refined.rotations),
@@ -196,7 +198,10 @@ class SearchAgain:
         if "confidence" not in state:
             state["confidence"] = torch.ones(len(self.maps.stack))
         for number, mine in self.maps.halves(state, rows):
-            images, density = self.maps.stack.images(mine, band), pair.density(number, band.limit)
+            images, density = (
+                self.maps.stack.images(mine, band),
+                pair.density(number, band.limit, self.maps.stack.device),
+            )
             rotations, shifts, scores = self._compete(images, density, weight, state, mine, frame)
             best = scores.argmax(1)
             moved += int((best > 0).sum())
@@ -224,7 +229,7 @@ class SearchAgain:
     ) -> tuple[Float[Tensor, "b c 3 3"], Float[Tensor, "b c 2"], Float[Tensor, "b c"]]:
         """The present pose (first) and its rivals, all refined, with their log-likelihoods."""
         refine = GaussNewton(weight, self.iterations).refine
-        present = refine(images, density, state["rotations"][rows], state["shifts"][rows].float())
+        present = refine(images, density, state["rotations"][rows], state["shifts"][rows]).cpu()
         count = 1 + self.rivals
         rotations = present.rotations[:, None].repeat(1, count, 1, 1)
         shifts = present.shifts[:, None].repeat(1, count, 1)
@@ -248,7 +253,7 @@ class SearchAgain:
                 density,
                 candidates[serious, pick],
                 self.model.shifts[found.shift[serious, pick]],
-            )
+            ).cpu()
             rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
             # A rival that came back to the present pose is no rival.
             back = self._near(present.rotations[serious], refined.rotations[:, None], DISTINCT / 3)[:, 0]

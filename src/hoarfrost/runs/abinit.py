@@ -43,9 +43,12 @@ class Ready:
         seconds = expected_seconds(self.config, len(particles), particles.box, torch.get_num_threads())
         return (
             f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: roughly "
-            f"{duration(seconds)}, {expected.memory / 1e9:.1f} GB of memory, and {expected.disk / 1e9:.1f} GB of disk "
-            "while it runs"
+            f"{duration(seconds)}, {_size(expected.memory)} of memory, and {_size(expected.disk)} of disk while it runs"
         )
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int) -> float:

@@ -134,7 +134,7 @@ class Manifest(BaseModel):
             return [f"it is of 'hoarfrost {self.verb}'"]
         words = [
             f"{name} was {self.config.get(name)}, is now {other.config.get(name)}"
-            for name in sorted(self.config.keys() | other.config.keys())
+            for name in self.config | other.config
             if self.config.get(name) != other.config.get(name)
         ]
         if len(other.inputs) != len(self.inputs):

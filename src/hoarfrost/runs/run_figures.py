@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
 from hoarfrost.runs.theme import ACCENT, CYCLE, INK, MUTED, legend, new_figure, quiet
@@ -56,8 +55,8 @@ def noise_spectra(noise: Float[Tensor, "groups shells"], box: int, pixel_size: f
             label=f"optics group {index + 1}",
         )
     axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.tick_params(which="minor", labelsize=8, colors=MUTED, labelcolor=MUTED)
     # A flat spectrum should look flat: rounding errors must not fill the frame.
     low, high = float(power.min()), float(power.max())
