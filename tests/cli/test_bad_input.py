@@ -456,7 +456,7 @@ MAPS = {
     ),
     "mask over the map": Case(nothing, "mask map.mrc -o map.mrc", r"map\.mrc: exists"),
     "mask with a negative edge": Case(nothing, "mask map.mrc -o m.mrc --edge -1", r"'--edge'"),
-    "mask with an infinite edge": Case(nothing, "mask map.mrc -o m.mrc --edge inf", r"by 0 voxels or more, not by inf"),
+    "mask with an infinite edge": Case(nothing, "mask map.mrc -o m.mrc --edge inf", r"by 0 voxels or more, not inf"),
     "mask with a NaN radius": Case(nothing, "mask map.mrc -o m.mrc --radius nan", r"--radius"),
     "mask with a NaN threshold": Case(nothing, "mask map.mrc -o m.mrc --threshold nan", r"threshold"),
     "mask into no folder": Case(

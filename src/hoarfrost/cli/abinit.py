@@ -15,6 +15,7 @@ from rich.table import Table
 from hoarfrost.reconstruct.ab_initio import Preset
 from hoarfrost.runs.abinit import look_over, run_abinit
 from hoarfrost.runs.folder import RunFolder
+from hoarfrost.runs.machine import compute_device
 from hoarfrost.runs.presets import ab_initio_settings
 from hoarfrost.runs.progress import duration
 
@@ -33,6 +34,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
     root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; GPUs are untested so far.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look the stack over, and say what to expect.")
@@ -60,6 +62,7 @@ def command(
         config,
         console=Console(stderr=True),
         root=root,
+        device=compute_device(device),
         force=force,
         command=("hoarfrost", *sys.argv[1:]),
     )

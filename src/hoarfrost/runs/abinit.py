@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from hoarfrost.data.dataset import CPU
 from hoarfrost.data.preflight import Preflight, check
 from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
@@ -102,6 +103,7 @@ def run_abinit(
     *,
     console: Console,
     root: Path | None = None,
+    device: torch.device = CPU,
     force: bool = False,
     command: Sequence[str] = (),
 ) -> RunFolder:
@@ -114,6 +116,7 @@ def run_abinit(
     config : the settings; inversion of dark particles is added to them where needed.
     console : where progress goes.
     root : where to look for images as well.
+    device : where batches of images are worked on.
     force : replace another run that stands in the folder.
     command : the command line, for the record.
 
@@ -147,19 +150,20 @@ def run_abinit(
                 for finding in ready.preflight.findings:
                     (session.warn if finding.level == "warning" else session.say)(finding.line)
                 session.say(ready.forecast)
-                result = reconstruct_into(folder, ready.particles, ready.config, session)
+                result = reconstruct_into(folder, ready.particles, ready.config, session, device)
                 finish(folder, result, ready.config)
     return folder
 
 
 def reconstruct_into(
-    folder: RunFolder, particles: Particles, config: AbInitioConfig, session: Session
+    folder: RunFolder, particles: Particles, config: AbInitioConfig, session: Session, device: torch.device = CPU
 ) -> AbInitioResult:
     """Run the method in a folder, from its checkpoint where there is one, and write maps, poses and FSC."""
     result = ab_initio(
         particles,
         config,
         workspace=folder.cache,
+        device=device,
         store=folder.checkpoint,
         listener=session.listener,
         should_stop=session.should_stop,

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from hoarfrost.errors import InputError
+
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory, GPUs, and the libraries that set the speed."""
@@ -58,3 +60,19 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def compute_device(name: str) -> torch.device:
+    """The device that a user names.
+
+    Raises
+    ------
+    InputError
+        If the name means nothing to PyTorch, or the device is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: there is no such device here; try cpu") from error
+    return device
