@@ -29,7 +29,7 @@ def cli_page() -> ModuleType:
 def commands(page: Path) -> list[list[str]]:
     """The hoarfrost command lines in the code of a page; lines that end in a backslash go on in the next."""
     text = page.read_text().replace("\\\n", " ")
-    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    fenced = "\n".join(re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
     code = [*fenced.splitlines(), *re.findall(r"^    (.*)", text, flags=re.MULTILINE)]
     lines = [line.strip().removeprefix("$ ") for line in code]
     return [shlex.split(line.split("  #")[0])[1:] for line in lines if line.startswith("hoarfrost ")]

@@ -19,6 +19,7 @@ BOX, PIXEL = 36, 4.0
 
 SMALL = AbInitioConfig(
     starts=2,
+    further_starts=1,
     start_steps=24,
     half_steps=6,
     start_batch=120,

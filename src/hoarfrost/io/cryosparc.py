@@ -14,36 +14,15 @@ from torch import Tensor
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
+from hoarfrost.io.cryosparc_fields import ALIGNMENT, CONFIDENCE, CTF, NOT_APPLIED, load_particles
 from hoarfrost.io.files import replacing
-from hoarfrost.io.records import decimal, join_records, load_records, unique_ids, with_fields, without_fields
+from hoarfrost.io.records import decimal, join_records, unique_ids, with_fields, without_fields
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
 from hoarfrost.types import Optics, Particles, Poses
 
 logger = logging.getLogger("hoarfrost")
 
-_CONFIDENCE = "hoarfrost/confidence"
 _PASSTHROUGH = "*passthrough_particles*.cs"
-# Fields whose meaning in our terms is not documented well enough to apply; non-zero values are named in the log.
-_NOT_APPLIED = ("ctf/tilt_A", "ctf/shift_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
-# Field of Optics, field of the file, value where the file lacks it. Both sides use the same units.
-_CTF = (
-    ("voltage", "ctf/accel_kv", None),
-    ("spherical_aberration", "ctf/cs_mm", None),
-    ("amplitude_contrast", "ctf/amp_contrast", None),
-    ("defocus_u", "ctf/df1_A", None),
-    ("defocus_v", "ctf/df2_A", None),
-    ("defocus_angle", "ctf/df_angle_rad", None),
-    ("phase_shift", "ctf/phase_shift_rad", 0.0),
-    ("b_factor", "ctf/bfactor", 0.0),
-    ("scale", "ctf/scale", 1.0),
-)
-# What cryoSPARC expects in the group of 3D alignments, beside pose and shift.
-_ALIGNMENT: tuple[tuple[str, str, float], ...] = (
-    ("split", "<u4", 0), ("psize_A", "<f4", 0), ("error", "<f4", 0), ("error_min", "<f4", 0),
-    ("resid_pow", "<f4", 0), ("slice_pow", "<f4", 0), ("image_pow", "<f4", 0), ("cross_cor", "<f4", 0),
-    ("alpha", "<f4", 1), ("alpha_min", "<f4", 0), ("weight", "<f4", 0), ("pose_ess", "<f4", 0),
-    ("shift_ess", "<f4", 0), ("class_posterior", "<f4", 1), ("class", "<u4", 0), ("class_ess", "<f4", 1),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,12 +44,12 @@ class CryosparcTable:
         InputError
             Not a ``.cs`` file, the compressed layout, no particles, or a passthrough file of other particles.
         """
-        data = load_records(path)
+        data = load_particles(path)
         if len(data) == 0:
             raise InputError(f"{path}: holds no particles (0 rows)")
         found = [] if passthrough else [other for other in sorted(path.parent.glob(_PASSTHROUGH)) if other != path]
         for other in (*passthrough, *found):
-            extra = load_records(other)
+            extra = load_particles(other)
             matched = join_records(data, extra)
             if matched is None and other in passthrough:
                 raise InputError(f"{other}: lacks some particles (uid) of {path}; give the passthrough of the same job")
@@ -109,7 +88,7 @@ class CryosparcTable:
             "ctf/type": np.full(count, b"imported"),
             "ctf/exp_group_id": (optics.group.numpy() + 1).astype(np.uint32),
         }
-        for field, name, _ in _CTF:
+        for field, name, _ in CTF:
             fields[name] = getattr(optics, field).numpy().astype(np.float32)
         dtype = [(name, values.dtype, values.shape[1:]) for name, values in fields.items()]
         data = np.empty(count, dtype=dtype)
@@ -151,10 +130,10 @@ class CryosparcTable:
 
     def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
         """Optics of every particle. A table without any CTF field is one without CTF."""
-        if not any(name in self._fields for _, name, _ in _CTF):
+        if not any(name in self._fields for _, name, _ in CTF):
             return without_ctf(pixel_size)
         columns: dict[str, Tensor] = {}
-        for field, name, default in _CTF:
+        for field, name, default in CTF:
             if name in self._fields:
                 columns[field] = self._number(name)
             elif default is None:
@@ -187,7 +166,7 @@ class CryosparcTable:
                 rows = best == number
                 for target, values in zip((vector, shift, size), self._alignment(name, pixel_size), strict=True):
                     target[rows] = values[rows]
-        confidence = self._number(_CONFIDENCE) if _CONFIDENCE in self._fields else None
+        confidence = self._number(CONFIDENCE) if CONFIDENCE in self._fields else None
         return Poses(rotation_vector_to_matrix(vector).mT.contiguous(), 0.0 - shift * size[:, None], confidence)
 
     def half(self) -> Int[Tensor, "n"] | None:
@@ -219,7 +198,7 @@ class CryosparcTable:
             pixel_size = particles.optics.pixel_size
         table = self._with_ctf(particles, pixel_size)
         if particles.poses is None:
-            dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == _CONFIDENCE]
+            dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == CONFIDENCE]
             return replace(table, data=without_fields(table.data, dropped))
         return table._with_poses(particles, particles.poses, pixel_size)
 
@@ -279,16 +258,16 @@ class CryosparcTable:
         return torch.stack([self._number(f"{name}/class_posterior") for name in groups]).argmax(dim=0)
 
     def _report(self) -> None:
-        if not any(name in self._fields for _, name, _ in _CTF):
+        if not any(name in self._fields for _, name, _ in CTF):
             logger.warning("%s: no ctf fields: the images are taken as free of a CTF", self.path)
-        present = [name for name in _NOT_APPLIED if name in self._fields and self.data[name].any()]
+        present = [name for name in NOT_APPLIED if name in self._fields and self.data[name].any()]
         if present:
             logger.warning("%s: %s are kept but not applied to the images", self.path, ", ".join(present))
 
     def _with_ctf(self, particles: Particles, pixel_size: Tensor) -> CryosparcTable:
         old = self.optics(pixel_size)
         fields: dict[str, np.ndarray] = {}
-        for field, name, _ in _CTF:
+        for field, name, _ in CTF:
             new, was = getattr(particles.optics, field).cpu(), getattr(old, field)
             if not torch.equal(new, was):
                 values = new.numpy().astype(np.float32)
@@ -302,7 +281,7 @@ class CryosparcTable:
         rotations, shifts = poses.rotations.double().cpu(), poses.shifts.double().cpu()
         fields: dict[str, np.ndarray] = {}
         if "alignments3D/pose" not in self._fields:
-            for name, kind, value in _ALIGNMENT:
+            for name, kind, value in ALIGNMENT:
                 fields[f"alignments3D/{name}"] = np.full(count, value, dtype=kind)
             fields["alignments3D/psize_A"] = pixel_size.numpy().astype(np.float32)
             turned = moved = np.zeros(count, dtype=bool)
@@ -328,9 +307,9 @@ class CryosparcTable:
             fields["alignments3D/class"] = (particles.classes.cpu().numpy().clip(1) - 1).astype(np.uint32)
         data = grown.data
         if poses.confidence is not None:
-            fields[_CONFIDENCE] = poses.confidence.cpu().numpy().astype(np.float32)
-        elif _CONFIDENCE in self._fields:
-            data = without_fields(data, [_CONFIDENCE])
+            fields[CONFIDENCE] = poses.confidence.cpu().numpy().astype(np.float32)
+        elif CONFIDENCE in self._fields:
+            data = without_fields(data, [CONFIDENCE])
         return replace(self, data=with_fields(data, fields))
 
 

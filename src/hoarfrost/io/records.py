@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ def load_records(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a cryoSPARC .cs file (a numpy table is expected)")
     try:
         data: Any = np.load(path, allow_pickle=False, max_header_size=2**26)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, TypeError, EOFError, OSError, SyntaxError, TokenError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: a damaged or truncated .cs file: {reason}") from error
     if data.dtype.names is None or data.ndim != 1:
         raise InputError(f"{path}: a numpy file without named fields; not a cryoSPARC particle table")

@@ -29,6 +29,7 @@ from hoarfrost.types import Optics, Particles, Poses
 
 logger = logging.getLogger("hoarfrost")
 
+_LARGEST_WHOLE = 2.0**31
 _CTF_KERNEL = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")
 
 
@@ -251,8 +252,9 @@ class RelionTable:
         if label not in self.particles:
             return None
         values = self.particles.numbers(label)
-        if (values != np.round(values)).any():
-            row = int(np.argmax(values != np.round(values)))
+        wrong = (values != np.round(values)) | (np.abs(values) > _LARGEST_WHOLE)
+        if wrong.any():
+            row = int(np.argmax(wrong))
             raise InputError(f"{self.path}: row {row + 1}: {label} is {values[row]:g}; a whole number is expected")
         return torch.from_numpy(values.astype(np.int64))
 
@@ -332,7 +334,7 @@ def _parse_names(block: StarBlock) -> ImageNames:
         if at:
             try:
                 index[row] = int(number) - 1
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise InputError(
                     f"{block.origin}: row {row + 1}, column rlnImageName: {decode(token)!r} is not 'number@stack'"
                 ) from None

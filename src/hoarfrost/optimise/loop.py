@@ -48,6 +48,15 @@ class Stage(Protocol):
 
 
 @runtime_checkable
+class OptionalStage(Stage, Protocol):
+    """A stage that is passed over unless what came before calls for it."""
+
+    def needed(self, state: State) -> bool:
+        """Whether the stage is to be run; the answer must not change while it runs."""
+        ...
+
+
+@runtime_checkable
 class CheckpointStore(Protocol):
     """Where states go between steps."""
 
@@ -96,6 +105,8 @@ def run_stages(
     state, first_stage, first_step = _position(stages, state, store)
     saved = time.perf_counter()
     for stage in stages[first_stage:]:
+        if isinstance(stage, OptionalStage) and not stage.needed(state):
+            continue
         began = time.perf_counter()
         listener(StageStarted(stage.name, stage.title, stage.steps))
         for step in range(first_step, stage.steps):

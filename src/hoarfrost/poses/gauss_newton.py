@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
+from hoarfrost.optimise.threads import map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.representations.voxel import FourierVolume
 
@@ -111,12 +112,15 @@ class GaussNewton:
         shifts: Float[Tensor, "b 2"],
     ) -> RefinedPoses:
         """Poses of a batch, improved from the given ones; an image never ends worse than it began."""
+        # The tables are made once here, not by every thread.
+        density.values_and_moments, density.values  # noqa: B018
         size = max(1, POINTS_AT_ONCE // len(images.band))
-        parts = [
-            self._refine_part(images[slice(start, start + size)], density, rotations[start : start + size],
-                              shifts[start : start + size])
-            for start in range(0, len(images), size)
-        ]  # fmt: skip
+
+        def refine(start: int) -> RefinedPoses:
+            rows = slice(start, start + size)
+            return self._refine_part(images[rows], density, rotations[rows], shifts[rows])
+
+        parts = map_parts(refine, range(0, len(images), size), images.vectors.device)
         return RefinedPoses(
             torch.cat([p.rotations for p in parts]),
             torch.cat([p.shifts for p in parts]),

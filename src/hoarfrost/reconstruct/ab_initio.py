@@ -54,6 +54,7 @@ class AbInitioConfig(BaseModel):
     invert: bool = False
     seed: int = 0
     starts: int = Field(3, ge=1)
+    further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
     start_steps: int = Field(30, ge=4)
     start_batch: int = Field(500, ge=10)
     start_limit: int = Field(14, ge=6)
@@ -73,7 +74,14 @@ class AbInitioConfig(BaseModel):
 _PRESETS: dict[Preset, dict[str, object]] = {
     "fast": {"starts": 2, "levels": (12, 20), "rivals": 0},
     "default": {},
-    "careful": {"starts": 6, "start_steps": 40, "levels": (12, 16, 24, 32, 48), "iterations": 4, "rivals": 5},
+    "careful": {
+        "starts": 6,
+        "further_starts": 4,
+        "start_steps": 40,
+        "levels": (12, 16, 24, 32, 48),
+        "iterations": 4,
+        "rivals": 5,
+    },
 }
 
 
@@ -141,14 +149,20 @@ class Plan:
         """Stages up to a first pose of every particle."""
         config, stack = self.config, self.stack
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
-        starts = [AnnealedMap.start(i, stack, self.model, schedule, config.seed) for i in range(config.starts)]
+        most = config.starts + config.further_starts
+        starts = [
+            AnnealedMap.start(i, stack, self.model, schedule, config.seed, if_disputed=i >= config.starts)
+            for i in range(most)
+        ]
         limit = schedule.last_limit
         apart = Annealing(config.half_steps, config.start_batch, min(self.model.common_limit, limit), limit, spread=8.0)
         halves = [AnnealedMap.of_half(half, stack, self.model, apart, config.seed) for half in (1, 2)]
         return [
             Prepare(self.particles, stack, self.normalisation),
-            *starts,
+            *starts[: config.starts],
             ChooseStart(stack, self.model, limit, config.starts, config.diameter, config.seed),
+            *starts[config.starts :],
+            ChooseStart(stack, self.model, limit, most, config.diameter, config.seed, again=True),
             *halves,
             FullPass(stack, self.model, limit, config.seed),
         ]
@@ -283,7 +297,7 @@ def _result(
             float(state["start.agreement"][i]),
             i == chosen,
         )
-        for i in range(config.starts)
+        for i in range(len(state["start.scores"]))
     )
     pixel_size = particles.optics.pixel_size[:, None]
     poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))

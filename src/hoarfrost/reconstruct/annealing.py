@@ -33,6 +33,9 @@ from hoarfrost.representations.voxel import FourierVolume
 WORK = "Tflop"
 """Under this name a step reports the matrix-product operations of its search."""
 
+AGREED = 0.7
+"""Share of images that two starts must place alike to count as the same map."""
+
 
 @dataclass(frozen=True)
 class Annealing:
@@ -105,12 +108,23 @@ class AnnealedMap:
     schedule: Annealing
     seed: int
     half: int = 0  # 0: from random poses, with all images; 1 or 2: from the chosen map, with those of one half
+    if_disputed: bool = False  # only if the starts before this one do not agree
 
     @classmethod
-    def start(cls, index: int, stack: BandStack, model: CoarseModel, schedule: Annealing, seed: int) -> AnnealedMap:
+    def start(
+        cls,
+        index: int,
+        stack: BandStack,
+        model: CoarseModel,
+        schedule: Annealing,
+        seed: int,
+        *,
+        if_disputed: bool = False,
+    ) -> AnnealedMap:
         """Start ``index`` (from 0) of a run: random poses, all images."""
         title = f"Start {index + 1}: map from random poses"
-        return cls(f"start-{index + 1}", title, stack, model, schedule, seed + 1000 * (index + 1))
+        name, own_seed = f"start-{index + 1}", seed + 1000 * (index + 1)
+        return cls(name, title, stack, model, schedule, own_seed, if_disputed=if_disputed)
 
     @classmethod
     def of_half(cls, half: int, stack: BandStack, model: CoarseModel, schedule: Annealing, seed: int) -> AnnealedMap:
@@ -122,6 +136,10 @@ class AnnealedMap:
     def steps(self) -> int:
         """Steps of the schedule."""
         return self.schedule.steps
+
+    def needed(self, state: State) -> bool:
+        """Always, but for the further starts that only a dispute calls for."""
+        return not self.if_disputed or disputed(state)
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """One batch: search, spread, back-project."""
@@ -199,6 +217,11 @@ class AnnealedMap:
         inner = slice(1, images.band.limit + 1)
         updated[inner] = 0.5 * noise[inner] + 0.5 * seen[inner]
         return torch.minimum(updated.clamp(min=1.0), power)
+
+
+def disputed(state: State) -> bool:
+    """Whether no other start agrees with the best one, once they have been compared."""
+    return float(state["start.agreement"].sort(descending=True).values[1:2].sum()) < AGREED
 
 
 def assignment(log_likelihood: Float[Tensor, "b c"], effective_number: float) -> Float[Tensor, "b c"]:

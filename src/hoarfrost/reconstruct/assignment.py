@@ -17,7 +17,7 @@ from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import estimate_diameter
 from hoarfrost.poses.likelihood import search_teraflop
 from hoarfrost.poses.search import search_bank
-from hoarfrost.reconstruct.annealing import WORK, CoarseModel
+from hoarfrost.reconstruct.annealing import WORK, CoarseModel, disputed
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
@@ -44,9 +44,18 @@ class ChooseStart:
     diameter: float | None  # Å; estimated from the chosen map where not given
     seed: int
     images: int = 768
-    name: str = "choose"
+    again: bool = False  # after the further starts of a dispute
     title: str = "Comparing the starts"
     steps: int = 1
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return "choose-again" if self.again else "choose"
+
+    def needed(self, state: State) -> bool:
+        """Again only if the first comparison left a dispute."""
+        return not self.again or disputed(state)
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Search one sample with every start's map."""

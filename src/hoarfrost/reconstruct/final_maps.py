@@ -15,6 +15,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.optimise.loop import State
+from hoarfrost.optimise.threads import map_parts
 from hoarfrost.physics.masks import mask_from_map, soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise
 from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power
@@ -50,16 +51,19 @@ class SumHalfMaps:
         count = len(self.particles)
         rows = torch.arange(step * IMAGES_A_STEP, min((step + 1) * IMAGES_A_STEP, count))
         band = Band(self.particles.box, self.limit)
-        state = dict(state)
-        for number in (1, 2):
-            key = f"sums.{number}"
+
+        def sums(number: int) -> Tensor:
             mine = rows[state["half"][rows] == number]
-            sums = BackProjection.empty(self.grid) if step == 0 else BackProjection(self.grid, state[key])
-            sums.sums = sums.sums.to(self.device)
+            sums = BackProjection.empty(self.grid, self.device)
+            if step > 0:
+                sums.sums = state[f"sums.{number}"].to(self.device)
             for part in mine.split(128):
                 images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
                 sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
-            state[key] = sums.sums.cpu()
+            return sums.sums.cpu()
+
+        first, second = map_parts(sums, (1, 2), self.device)
+        state = state | {"sums.1": first, "sums.2": second}
         return state, {"images": float(rows[-1] + 1)}
 
 

@@ -18,6 +18,7 @@ from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.optimise.threads import map_parts
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, back_project, symmetrise
 from hoarfrost.representations.voxel import FourierVolume
@@ -59,10 +60,13 @@ def half_sums(
     grid = SliceGrid(small_box(stack.band.box, limit), limit)
     band = Band(stack.band.box, limit)
     operators = point_group(symmetry)
-    first, second = (
-        symmetrise(back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid), operators)
-        for rows in ((half == number).nonzero()[:, 0] for number in (1, 2))
-    )
+
+    def sums(number: int) -> BackProjection:
+        rows = (half == number).nonzero()[:, 0]
+        own = back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid)
+        return symmetrise(own, operators)
+
+    first, second = map_parts(sums, (1, 2), stack.device)
     return first, second
 
 
