@@ -4,12 +4,18 @@ Whatever is wrong: exit code 2, one line that says what and where, no traceback,
 """
 
 import gzip
+import json
 import os
 import pickle
 import re
+import resource
 import shlex
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,12 +188,26 @@ def records(change: Callable[[np.ndarray], np.ndarray], name: str = "particles.c
     return spoil
 
 
-def field(name: str, value: float) -> Spoil:
+def field(name: str, value: float, table: str = "particles.cs") -> Spoil:
     def change(data: np.ndarray) -> np.ndarray:
         data[name][4] = value
         return data
 
-    return records(change)
+    return records(change, table)
+
+
+def typed(name: str, kind: object, table: str = "particles.cs") -> Spoil:
+    """A field of the .cs file that holds another kind of value."""
+
+    def change(data: np.ndarray) -> np.ndarray:
+        result = np.zeros(
+            len(data), [(known, kind if known == name else data.dtype[known]) for known in data.dtype.names]
+        )
+        for known in set(data.dtype.names) - {name}:
+            result[known] = data[known]
+        return result
+
+    return records(change, table)
 
 
 def less(*names: str) -> Spoil:
@@ -257,6 +277,7 @@ class Case(NamedTuple):
     said: str
 
 
+CTF = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 ABINIT = "abinit particles.star -o out"
 MAKE = "simulate builtin -o out --n 2 --box 32"
 
@@ -330,10 +351,23 @@ TABLES = {
     ),
     "half 3": Case(added("rlnRandomSubset", "3"), ABINIT, r"row 1: rlnRandomSubset is 3; 1 or 2 is expected"),
     "class 1.5": Case(added("rlnClassNumber", "1.5"), ABINIT, r"row 1: rlnClassNumber is 1\.5; a whole number"),
+    "an endless class": Case(
+        added("rlnClassNumber", "1e20"), ABINIT, r"row 1: rlnClassNumber is 1e\+20; a whole number"
+    ),
+    "an endless image number": Case(
+        holding("rlnImageName", 3, f"{10**20}@particles.mrcs"),
+        ABINIT,
+        r"row 4, column rlnImageName: .* is not 'number@",
+    ),
     "phase-flipped": Case(added("rlnCtfDataArePhaseFlipped", "1"), ABINIT, r"images are phase-flipped"),
     "subtomograms": Case(holding("rlnImageDimensionality", 0, "3"), ABINIT, r"holds subtomograms"),
     "pixel size 0": Case(
         holding("rlnImagePixelSize", 0, "0"), ABINIT, r"row 1: pixel size 0 is impossible; expected Å"
+    ),
+    "pixel size 0 without a CTF": Case(
+        lambda f: [*(without(label)(f) for label in CTF), holding("rlnImagePixelSize", 0, "0")(f)],
+        "info particles.star",
+        r"row 1: pixel size 0 is impossible",
     ),
     "pixel size below 0": Case(holding("rlnImagePixelSize", 0, "-8"), ABINIT, r"pixel size -8 is impossible"),
     "pixel size in m": Case(holding("rlnImagePixelSize", 0, "8e-10"), ABINIT, r"pixel size 8e-10 is impossible"),
@@ -376,6 +410,19 @@ TABLES = {
     "no voltage in .cs": Case(less("ctf/accel_kv"), "abinit particles.cs -o out", r"field ctf/accel_kv is missing"),
     "NaN in .cs": Case(
         field("ctf/df1_A", np.nan), "abinit particles.cs -o out", r"row 5: field ctf/df1_A is not a fin"
+    ),
+    "words for numbers in .cs": Case(
+        typed("ctf/df1_A", "S8"), "info particles.cs", r"field ctf/df1_A is of type \|S8 and shape \(\); one number a"
+    ),
+    "a pose of two numbers in .cs": Case(
+        typed("alignments3D/pose", ("<f4", (2,)), "truth.cs"),
+        "convert truth.cs t.star",
+        r"truth\.cs: field alignments3D/pose is of type float32 and shape \(2,\); 3 numbers a particle expected",
+    ),
+    "half 5 in .cs": Case(
+        field("alignments3D/split", 5, "truth.cs"),
+        "info truth.cs",
+        r"row 5: alignments3D/split is 5; 0 or 1 is expected",
     ),
     "pixel size 0 in .cs": Case(
         field("blob/psize_A", 0), "abinit particles.cs -o out", r"row 5: pixel size 0 is impossible"
@@ -516,7 +563,9 @@ OPTIONS = {
         nothing, "abinit particles.star -o stranger --force", r"stranger: is not empty and holds no hoarfrost run"
     ),
     "a file for a folder": Case(nothing, "abinit particles.star -o map.mrc", r"map\.mrc: is a file"),
-    "a folder below a file": Case(nothing, "abinit particles.star -o map.mrc/out", r"map\.mrc/out: cannot be made"),
+    "a folder below a file": Case(
+        nothing, "abinit particles.star -o map.mrc/out", r"map\.mrc: cannot be made: File exists"
+    ),
     "a place that cannot be written": Case(nothing, "abinit particles.star -o /proc/out", r"/proc/out: cannot be made"),
     "a run of other settings": Case(
         nothing, "abinit particles.star -o run", r"run: holds another run \(.*; use --force to replace it, or another"
@@ -531,6 +580,9 @@ OPTIONS = {
         nothing, "convert particles.star p.xlsx", r"p\.xlsx: particles are written as \.star or \.cs"
     ),
     "convert over a table": Case(nothing, "convert particles.star truth.star", r"truth\.star: exists; give --force"),
+    "convert onto a folder": Case(
+        nothing, "convert particles.star stranger --force", r"stranger: is a folder; give the"
+    ),
     "convert into no folder": Case(
         nothing, "convert particles.star no/p.cs", r"no/p\.cs: cannot be written: there is no folder no;"
     ),
@@ -550,6 +602,9 @@ OPTIONS = {
         others_truth, "evaluate posed.cs --truth truth.star -o s.json", r"posed\.cs: no image is found in truth\.star"
     ),
     "evaluate without a truth": Case(nothing, "evaluate truth.star", r"Missing option '--truth'"),
+    "evaluate over another file": Case(
+        nothing, "evaluate truth.star --truth truth.star -o map.mrc", r"map\.mrc: exists; give --force"
+    ),
     "evaluate in an unknown symmetry": Case(
         nothing, "evaluate truth.star --truth truth.star --symmetry X", r"symmetry 'X'"
     ),
@@ -604,3 +659,185 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_touched(
     case.spoil(project)
     said = refused(case.command, project, capsys)
     assert re.search(case.said, said), said
+
+
+# What the disk and its permissions do -------------------------------------------------------------------------------
+
+HEAD = [sys.executable, "-c", "from hoarfrost.cli.main import main; main()"]
+
+
+@contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """As on a full disk: writing beyond ``size`` bytes of any file fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Permissions count for nothing with root, who becomes nobody for a while."""
+    root = os.getuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "room"),
+    [
+        ("simulate map.mrc -o out --n 60 --box 16 --apix 8", 20_000),
+        ("simulate map.mrc -o deep/out --n 60 --box 16 --apix 8", 1_000),
+        ("downsample particles.star -o small/s.star --box 8", 10_000),
+        ("downsample truth.cs -o s.cs --box 4", 4_864),
+        ("convert particles.star p.cs", 2_000),
+        ("convert particles.cs p.star", 2_000),
+        ("flip map.mrc --particles truth.star -o out", 17_000),
+        ("mask map.mrc -o m.mrc", 5_000),
+        ("fsc map.mrc map.mrc -o f.csv --plot f.png", 3_000),
+        ("evaluate truth.star --truth truth.star -o s.json", 100),
+        ("abinit particles.star -o out", 500),
+        ("demo -o deep/out", 500),
+    ],
+)
+def test_a_full_disk_leaves_nothing_behind(
+    command: str, room: int, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tree(project))
+    with files_no_longer_than(room):
+        code = main.run(shlex.split(command))
+    err = capsys.readouterr().err
+    assert code == 2, err
+    assert re.fullmatch(
+        r"error: \S+: cannot be written: (File too large|the disk may be full .*); choose another place for it\n", err
+    )
+    assert set(tree(project)) == before
+
+
+def test_a_disk_too_small_for_the_run_is_refused_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = project / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        said = refused("abinit particles.star -o disk/out", project, capsys)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert re.search(
+        r"transformed images need 0\.0 MB on disk and 0\.0 MB are free; choose another output folder", said
+    )
+
+
+def test_a_disk_that_fills_up_later_leaves_a_run_to_go_on_with(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_no_longer_than(20_000):
+        assert main.run(shlex.split(ABINIT)) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: out/cache/bands\.bin: .* needed for the transformed images \(File too large\)", last)
+    assert json.loads((project / "out" / "run.json").read_text())["status"] == "failed"
+    assert not (project / "out" / "cache" / "bands.bin").exists()
+
+
+@pytest.fixture
+def locked(good: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The good folder where anyone may look, with a folder that nobody may write and a table that nobody may read."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "project"
+        shutil.copytree(good, folder)
+        shutil.copy(folder / "particles.star", folder / "secret.star")
+        (folder / "locked").mkdir(0o555)
+        for path, mode in ((Path(name), 0o755), (folder, 0o755), (folder / "secret.star", 0o000)):
+            path.chmod(mode)
+        monkeypatch.chdir(folder)
+        yield folder
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("convert particles.star locked/p.cs", r"locked/p\.cs: cannot be written: no permission in locked"),
+        ("mask map.mrc -o locked/m.mrc", r"locked/m\.mrc: cannot be written: no permission"),
+        ("downsample map.mrc -o locked/m.mrc --box 8", r"locked/m\.mrc: cannot be written: Permission denied"),
+        ("downsample map.mrc -o locked/deep/m.mrc --box 8", r"locked/deep: cannot be made: Permission denied"),
+        ("flip map.mrc -o locked/m.mrc", r"locked/m\.mrc: cannot be written: Permission denied"),
+        ("simulate map.mrc -o locked/out --n 2 --box 16", r"locked/out: cannot be made: Permission denied"),
+        ("abinit particles.star -o locked/out", r"locked/out: cannot be made: Permission denied"),
+        ("abinit particles.star -o locked", r"locked: cannot be written \(Permission denied\)"),
+        ("demo -o locked", r"locked: cannot be written \(Permission denied\)"),
+        ("abinit secret.star -o out", r"secret\.star'? (cannot be read|is not readable)"),
+        ("fsc map.mrc secret.star", r"secret\.star'? (cannot be read|is not readable)"),
+    ],
+)
+def test_missing_permissions_are_named(
+    command: str, said: str, locked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What a verb needs of the installation is loaded before the privileges go.
+    main.run([command.split()[0], "--help"])
+    capsys.readouterr()
+    before = tree(locked)
+    with without_privileges():
+        code = main.run(shlex.split(command))
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, ""), err
+    assert re.fullmatch(rf"error: [^\n]*{said}[^\n]*\n", err), err
+    assert tree(locked) == before
+
+
+# The program as a process -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "said"),
+    [
+        (first(3), "abinit particles.star -o out", "error: 3 particles are too few for a reconstruction"),
+        # Its pixel size comes with a warning, which must not stand beside the refusal.
+        (nothing, "abinit map.mrc -o out", "error: 16 particles are too few for a reconstruction"),
+        (pickled, "abinit bomb.cs -o out", "error: bomb.cs: not a cryoSPARC .cs file"),
+        (cut("particles.mrcs", 20000), "info particles.star", "error: particles.mrcs: truncated"),
+        (nothing, "simulate nan.mrc -o out --n 2 --box 16", "error: nan.mrc: 256 of 4096 voxels are not numbers"),
+    ],
+)
+def test_a_process_says_one_line_as_well(spoil: Spoil, arguments: str, said: str, project: Path) -> None:
+    spoil(project)
+    before = tree(project)
+    done = subprocess.run([*HEAD, *shlex.split(arguments)], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert tree(project) == before
+
+
+def test_warnings_are_said_where_nothing_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["convert", "particles.mrcs", "p.star"]) == 0
+    out, err = capsys.readouterr()
+    assert "60 particles without poses" in out
+    assert err == "warning: particles.mrcs: the pixel size 8 Å is taken from the stack's header\n"
+
+
+def test_no_help_or_refusal_of_a_verb_loads_more_than_it_needs() -> None:
+    code = (
+        "import sys; from hoarfrost.cli.main import run; codes = run(['--help']), run(['abint']), run(['--version']);"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'pydantic', 'gemmi', 'starfile'} & set(sys.modules);"
+        "sys.exit(f'{codes} {heavy}' if heavy or codes != (0, 2, 0) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_the_standard_library_at_most() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import hoarfrost;"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        "sys.exit(str(new - {'hoarfrost'} - sys.stdlib_module_names) if new - {'hoarfrost'} - sys.stdlib_module_names else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr

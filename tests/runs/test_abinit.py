@@ -181,5 +181,5 @@ def test_a_dry_run_writes_nothing(table: Path, tmp_path: Path) -> None:
         command(table, tmp_path / "run", "--dry-run"), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"{COUNT} particles, box {BOX} at 6 Å: roughly \d+.* GB of memory.* [MG]B of disk", done.stdout)
+    assert re.search(rf"{COUNT} particles, box {BOX} at 6 Å: roughly \d+.* GB of memory.* [kMG]B of disk", done.stdout)
     assert not (tmp_path / "run").exists()

@@ -150,7 +150,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, table: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written() -> None:
-    with pytest.raises(InputError, match=r"cannot be made.*choose another folder"):
+    with pytest.raises(InputError, match=r"cannot be made.*choose another place"):
         start(Path("/proc/hoarfrost-run"))
 
 

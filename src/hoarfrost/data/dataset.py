@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from hoarfrost.data.forecast import readable_size
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
 from hoarfrost.physics.aberrations import antisymmetric_phase, sampled_frequency_matrices
@@ -134,7 +135,7 @@ class BandStack:
         except OSError as error:
             self.path.unlink(missing_ok=True)
             raise InputError(
-                f"{self.path}: {size / 1e9:.1f} GB are needed for the transformed images ({error.strerror})"
+                f"{self.path}: {readable_size(size)} are needed for the transformed images ({error.strerror})"
             ) from error
 
     @cached_property

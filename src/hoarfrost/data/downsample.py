@@ -86,7 +86,9 @@ def downsample_file(
         if output.suffix.lower() not in (".mrc", ".map"):
             raise InputError(f"{output}: {source} is a map, so the output should end in .mrc")
         _refuse_existing([output], replace)
-        write_map(output, downsample_map(read_map(source), box))
+        smaller = downsample_map(read_map(source), box)
+        with all_or_none([output]):
+            write_map(output, smaller)
         return (output,)
     table = output if output.suffix.lower() in (".star", ".cs") else output.with_suffix(".star")
     stack = output.with_suffix(".mrcs")

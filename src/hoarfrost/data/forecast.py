@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hoarfrost.data.plausibility import Finding
 from hoarfrost.fourier.band import Band
 from hoarfrost.types import Particles
 
@@ -25,19 +26,23 @@ class Forecast:
     memory: float
     disk_free: float | None
     memory_installed: float | None
+    begun: bool = False  # a run stands in the folder, and may have taken its room already
 
     @property
-    def concerns(self) -> Iterator[tuple[str, str]]:
-        """What may not suffice, as (text, remedy)."""
+    def concerns(self) -> Iterator[Finding]:
+        """What does not suffice, or may not."""
         if self.disk_free is not None and self.disk > 0.95 * self.disk_free:
-            yield (
-                f"transformed images need {self.disk / 1e9:.1f} GB on disk and {self.disk_free / 1e9:.1f} GB are free",
+            yield Finding(
+                "error" if self.disk > self.disk_free and not self.begun else "warning",
+                f"transformed images need {readable_size(self.disk)} on disk and {readable_size(self.disk_free)} are "
+                "free",
                 "choose another output folder, or a coarser --max-resolution",
             )
         if self.memory_installed is not None and self.memory > 0.9 * self.memory_installed:
-            yield (
-                f"maps of this box need about {self.memory / 1e9:.1f} GB of memory and the machine has "
-                f"{self.memory_installed / 1e9:.1f} GB",
+            yield Finding(
+                "warning",
+                f"maps of this box need about {readable_size(self.memory)} of memory and the machine has "
+                f"{readable_size(self.memory_installed)}",
                 "downsample the stack (hoarfrost downsample)",
             )
 
@@ -60,7 +65,13 @@ def forecast(particles: Particles, limit: int | None = None, workspace: Path | N
         memory=_PROGRAM + _PER_VOXEL * float(box) ** 3,
         disk_free=None if workspace is None else _free(workspace),
         memory_installed=_installed(),
+        begun=workspace is not None and workspace.is_dir() and any(workspace.iterdir()),
     )
+
+
+def readable_size(count: float) -> str:
+    """Bytes as people say them: ``7.5 MB``, ``12.3 GB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _free(folder: Path) -> float:

@@ -132,7 +132,7 @@ def inspect(
         *_mixed_contrast(ready, particles.optics[rows]),
     ]
     expected = forecast(particles, limit, workspace)
-    findings += [Finding("warning", text, remedy) for text, remedy in expected.concerns]
+    findings += expected.concerns
     order: tuple[Level, ...] = ("error", "warning", "info")
     return Preflight(
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.level))),

@@ -131,7 +131,7 @@ class CryosparcTable:
     def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
         """Optics of every particle. A table without any CTF field is one without CTF."""
         if not any(name in self._fields for _, name, _ in CTF):
-            return without_ctf(pixel_size)
+            return check_optics(without_ctf(pixel_size), str(self.path))
         columns: dict[str, Tensor] = {}
         for field, name, default in CTF:
             if name in self._fields:

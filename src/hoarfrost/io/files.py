@@ -23,7 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # numpy's own writing knows of a short write but not of its cause.
+        reason = error.strerror or f"the disk may be full ({error})"
         raise InputError(f"{path}: cannot be written: {reason}; choose another place for it") from error
     finally:
         # The writer's own failure is the one to report, not that of tidying up after it.

@@ -118,7 +118,7 @@ class RelionTable:
         """
         kernel = {label: self._lookup(label) for label in _CTF_KERNEL}
         if all(values is None for values in kernel.values()):
-            return without_ctf(pixel_size)
+            return check_optics(without_ctf(pixel_size), str(self.path))
         for label, values in kernel.items():
             if values is None:
                 raise InputError(

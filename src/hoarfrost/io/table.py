@@ -119,7 +119,7 @@ class StackTable:
 
     def optics(self, pixel_size: Float[Tensor, "n"]) -> Optics:
         """Transfer function one everywhere."""
-        return without_ctf(pixel_size)
+        return check_optics(without_ctf(pixel_size), str(self.path))
 
     def poses(self, pixel_size: Float[Tensor, "n"]) -> Poses | None:
         """Unknown."""

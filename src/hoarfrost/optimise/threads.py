@@ -27,3 +27,8 @@ def map_parts(function: Callable[[Part], Result], parts: Sequence[Part], device:
     # The number of threads that PyTorch puts on one operation is each thread's own.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(function, parts))
+
+
+def in_parts(count: int, size: int) -> list[slice]:
+    """Slices of ``size`` that together cover ``count`` rows."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -65,7 +65,7 @@ def mask_from_map(
     """
     for reach in (extend_px, edge_px):
         if not 0 <= reach < math.inf:
-            raise InputError(f"mask: it can be extended and softened by 0 voxels or more, not by {reach:g}")
+            raise InputError(f"mask: it can be extended and softened by 0 voxels or more, not {reach:g}")
     filtered = volume if lowpass_angstrom is None else lowpass(volume, lowpass_angstrom)
     inside = _above(filtered.data, automatic_threshold(filtered.data) if threshold is None else threshold)
     if largest_piece:

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
-from hoarfrost.optimise.threads import map_parts
+from hoarfrost.optimise.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.representations.voxel import FourierVolume
 
-POINTS_AT_ONCE = 60_000
+POINTS_AT_ONCE = 100_000
 """Slice points in one batch: their intermediate arrays stay in the second-level cache."""
 
 
@@ -116,11 +116,10 @@ class GaussNewton:
         density.values_and_moments, density.values  # noqa: B018
         size = max(1, POINTS_AT_ONCE // len(images.band))
 
-        def refine(start: int) -> RefinedPoses:
-            rows = slice(start, start + size)
+        def refine(rows: slice) -> RefinedPoses:
             return self._refine_part(images[rows], density, rotations[rows], shifts[rows])
 
-        parts = map_parts(refine, range(0, len(images), size), images.vectors.device)
+        parts = map_parts(refine, in_parts(len(images), size), images.vectors.device)
         return RefinedPoses(
             torch.cat([p.rotations for p in parts]),
             torch.cat([p.shifts for p in parts]),

@@ -25,6 +25,7 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import in_plane
+from hoarfrost.optimise.threads import in_parts, map_parts
 from hoarfrost.representations.base import Density
 
 IMAGES_AT_ONCE = 24
@@ -90,16 +91,17 @@ def best_over_shifts(
     real, imaginary = (2 * bank.slices.real).T.contiguous(), (2 * bank.slices.imag).T.contiguous()
     norms = power @ bank.power.T
     best = torch.empty(len(data), len(bank), device=data.device)
+    kept = len(bank.slices)
+
+    def fill(rows: slice) -> None:
+        shifted = (data[rows, None] * phases).flatten(0, 1)
+        even = (shifted.real @ real).unflatten(0, (-1, len(phases)))
+        odd = (shifted.imag @ imaginary).unflatten(0, (-1, len(phases)))
+        best[rows, :kept] = even.add_(odd).amax(1).sub_(norms[rows])
+        best[rows, kept:] = even.sub_(odd, alpha=2).amax(1).sub_(norms[rows])
+
     with fast_matrix_products():
-        for part, norm, out in zip(
-            data.split(IMAGES_AT_ONCE), norms.split(IMAGES_AT_ONCE), best.split(IMAGES_AT_ONCE), strict=True
-        ):
-            shifted = (part[:, None] * phases).flatten(0, 1)
-            even = (shifted.real @ real).unflatten(0, (len(part), -1))
-            odd = (shifted.imag @ imaginary).unflatten(0, (len(part), -1))
-            kept = len(bank.slices)
-            out[:, :kept] = even.add_(odd).amax(1) - norm
-            out[:, kept:] = even.sub_(odd, alpha=2).amax(1) - norm
+        map_parts(fill, in_parts(len(data), IMAGES_AT_ONCE), data.device)
     return best
 
 
@@ -112,11 +114,13 @@ def score_candidates(
 ) -> Float[Tensor, "b t c"]:
     """S at every shift for a few orientations of each image, in full float32."""
     norms = (power @ bank.power.T).gather(1, orientations % len(bank.slices))
-    cross = [
-        torch.view_as_real(part[:, None] * phases).flatten(-2) @ bank.rows[chosen].mT
-        for part, chosen in zip(data.split(64), orientations.split(64), strict=True)
-    ]
-    return 2 * torch.cat(cross) - norms[:, None]
+
+    def score(rows: slice) -> Tensor:
+        shifted = torch.view_as_real(data[rows, None] * phases).flatten(-2)
+        return 2 * (shifted @ bank.rows[orientations[rows]].mT) - norms[rows, None]
+
+    bank.rows  # noqa: B018 - made once here, not by every thread
+    return torch.cat(map_parts(score, in_parts(len(data), IMAGES_AT_ONCE), data.device))
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.shells import radius_3d, shell_average
 from hoarfrost.fourier.slices import SliceGrid
 
-BATCH = 128
+POINTS_AT_ONCE = 60_000
+"""Slice points inserted together: their nodes and weights stay in the second-level cache."""
 
 
 @dataclass
@@ -83,9 +84,14 @@ def back_project(
     """Sums of these particles of a stack at their poses (one pose a row of ``rows``, shifts in pixels)."""
     sums = BackProjection.empty(grid, stack.device)
     position = torch.arange(len(rows))
-    for part in position.split(BATCH):
+    for part in position.split(images_at_once(band)):
         sums.add(stack.images(rows[part], band), rotations[part], shifts[part])
     return sums
+
+
+def images_at_once(band: Band) -> int:
+    """Images whose slices are inserted together."""
+    return max(1, POINTS_AT_ONCE // len(band))
 
 
 def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackProjection:

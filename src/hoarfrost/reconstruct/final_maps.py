@@ -17,7 +17,7 @@ from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.optimise.loop import State
 from hoarfrost.optimise.threads import map_parts
 from hoarfrost.physics.masks import mask_from_map, soft_sphere
-from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise
+from hoarfrost.reconstruct.backprojection import BackProjection, images_at_once, symmetrise
 from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power
 from hoarfrost.types import HalfMaps, Particles, Volume
 
@@ -57,7 +57,7 @@ class SumHalfMaps:
             sums = BackProjection.empty(self.grid, self.device)
             if step > 0:
                 sums.sums = state[f"sums.{number}"].to(self.device)
-            for part in mine.split(128):
+            for part in mine.split(images_at_once(band)):
                 images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
                 sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
             return sums.sums.cpu()

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from hoarfrost.data.dataset import CPU
+from hoarfrost.data.forecast import readable_size
 from hoarfrost.data.preflight import Preflight, check
 from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
@@ -44,12 +45,9 @@ class Ready:
         seconds = expected_seconds(self.config, len(particles), particles.box, torch.get_num_threads())
         return (
             f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: roughly "
-            f"{duration(seconds)}, {_size(expected.memory)} of memory, and {_size(expected.disk)} of disk while it runs"
+            f"{duration(seconds)}, {readable_size(expected.memory)} of memory, and {readable_size(expected.disk)} of disk "
+            "while it runs"
         )
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hoarfrost.errors import InputError, Interrupted
 from hoarfrost.io.checkpoint import Checkpoint
+from hoarfrost.io.files import all_or_none
 from hoarfrost.optimise.events import Event, Message, StageDone
 from hoarfrost.runs.lock import LOCK_NAME, FolderLock
 from hoarfrost.runs.machine import describe_machine, peak_memory
@@ -72,10 +73,6 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; give a folder for the run")
         _refuse_foreign(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be made ({error.strerror}); choose another folder") from error
         wanted = Manifest(
             verb=verb,
             command=tuple(command),
@@ -87,21 +84,26 @@ class RunFolder:
         )
         if (path / MANIFEST_NAME).exists() and not force:
             _refuse_other(Manifest.read(path), wanted, path)
-        lock = FolderLock(path)
-        try:
-            _remove_unfinished_writes(path)
-            if (path / MANIFEST_NAME).exists():
-                there = Manifest.read(path)
-                if not force:
-                    _refuse_other(there, wanted, path)
-                    _take_up(there, wanted, path)
-                    return cls(path, there, lock, resumed=True)
-                _remove_run(path, there)
-            wanted.write(path)
-            return cls(path, wanted, lock, resumed=False)
-        except BaseException:
-            lock.release()
-            raise
+        with all_or_none([path / MANIFEST_NAME]):
+            lock = FolderLock(path)
+            try:
+                return cls._locked(path, wanted, lock, force=force)
+            except BaseException:
+                lock.release()
+                raise
+
+    @classmethod
+    def _locked(cls, path: Path, wanted: Manifest, lock: FolderLock, *, force: bool) -> RunFolder:
+        _remove_unfinished_writes(path)
+        if (path / MANIFEST_NAME).exists():
+            there = Manifest.read(path)
+            if not force:
+                _refuse_other(there, wanted, path)
+                _take_up(there, wanted, path)
+                return cls(path, there, lock, resumed=True)
+            _remove_run(path, there)
+        wanted.write(path)
+        return cls(path, wanted, lock, resumed=False)
 
     @property
     def finished(self) -> bool:
