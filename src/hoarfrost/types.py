@@ -235,7 +235,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class HalfMaps:
-    """Two maps from halves of the data that never met."""
+    """Two maps, each from its own half of the data."""
 
     first: Volume
     second: Volume

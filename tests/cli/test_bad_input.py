@@ -730,9 +730,7 @@ def test_a_disk_too_small_for_the_run_is_refused_at_once(project: Path, capsys: 
         said = refused("abinit particles.star -o disk/out", project, capsys)
     finally:
         subprocess.run(["umount", disk], check=True)
-    assert re.search(
-        r"transformed images need 0\.0 MB on disk and 0\.0 MB are free; choose another output folder", said
-    )
+    assert re.search(r"transformed images need 36 kB on disk and 16 kB are free; choose another output folder", said)
 
 
 def test_a_disk_that_fills_up_later_leaves_a_run_to_go_on_with(

@@ -97,7 +97,7 @@ def _of_halves(evidence: Evidence) -> list[Remark]:
     remarks: list[Remark] = [
         (
             "good",
-            f"Two halves of the data that never met agree to {resolution:.1f} Å (FSC 0.143, corrected for the mask; "
+            f"Maps of the two halves of the data, refined apart, agree to {resolution:.1f} Å (FSC 0.143, corrected for the mask; "
             f"{unmasked:.1f} Å without a mask).",
         )
     ]

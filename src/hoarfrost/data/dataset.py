@@ -135,7 +135,7 @@ class BandStack:
         except OSError as error:
             self.path.unlink(missing_ok=True)
             raise InputError(
-                f"{self.path}: {readable_size(size)} are needed for the transformed images ({error.strerror})"
+                f"{self.path}: {readable_size(float(size))} are needed for the transformed images ({error.strerror})"
             ) from error
 
     @cached_property

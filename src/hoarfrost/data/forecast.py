@@ -70,13 +70,17 @@ def forecast(particles: Particles, limit: int | None = None, workspace: Path | N
 
 
 def readable_size(count: float) -> str:
-    """Bytes as people say them: ``7.5 MB``, ``12.3 GB``."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    """Bytes as people say them: ``36 kB``, ``7.5 MB``, ``12.3 GB``."""
+    if count < 1e5:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e9:.1f} GB"
 
 
-def _free(folder: Path) -> float:
+def _free(folder: Path) -> float | None:
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    return float(shutil.disk_usage(existing).free)
+    disk = shutil.disk_usage(existing)
+    # Some file systems do not know, and say that they have no room at all.
+    return float(disk.free) if disk.total > 0 else None
 
 
 def _installed() -> float | None:

@@ -49,8 +49,8 @@ def _starting_resolution(resolution: float | None) -> float:
 def _relion(folder: Path, symmetry: str, diameter: float | None, start: float) -> str:
     table, reference, output = (shlex.quote(str(folder / name)) for name in ("particles.star", "map.mrc", "relion_"))
     lines = [
-        f"relion_refine --i {table} --ref {reference} --o {output}",
-        "    --auto_refine --split_random_halves --ctf --flatten_solvent --zero_mask --pad 2",
+        f"mpirun -n 3 relion_refine_mpi --i {table} --ref {reference} --o {output}",
+        "    --auto_refine --split_random_halves --firstiter_cc --ctf --flatten_solvent --zero_mask --pad 2",
         "    --healpix_order 3 --auto_local_healpix_order 4 --offset_range 4 --offset_step 2",
         f"    --ini_high {start:.0f} --sym {symmetry}",
     ]
