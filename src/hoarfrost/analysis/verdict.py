@@ -97,8 +97,8 @@ def _of_halves(evidence: Evidence) -> list[Remark]:
     remarks: list[Remark] = [
         (
             "good",
-            f"Maps of the two halves of the data, refined apart, agree to {resolution:.1f} Å (FSC 0.143, corrected for the mask; "
-            f"{unmasked:.1f} Å without a mask).",
+            f"Maps of the two halves of the data, refined apart, agree to {resolution:.1f} Å "
+            f"(FSC 0.143, corrected for the mask; {unmasked:.1f} Å without a mask).",
         )
     ]
     if unmasked > 3 * resolution:

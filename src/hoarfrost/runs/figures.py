@@ -70,7 +70,7 @@ def fsc_curves(fsc: HalfMapFSC) -> Figure:
     axes.plot(frequency, fsc.corrected.numpy(), color=ACCENT, linewidth=2.4, label="masked and corrected")
     for threshold in (0.5, 0.143):
         axes.axhline(threshold, color=MUTED, linewidth=0.8, linestyle="--")
-        axes.text(0.006 * frequency[-1], threshold + 0.015, f"{threshold:g}", color=MUTED, fontsize=8.5)
+        axes.text(0.994 * frequency[-1], threshold + 0.015, f"{threshold:g}", color=MUTED, fontsize=8.5, ha="right")
         _mark_crossing(axes, fsc, threshold)
     axes.set(xlim=(0, frequency[-1]), ylim=(min(-0.1, float(fsc.corrected.min()) - 0.02), 1.04))
     axes.set_xlabel("spatial frequency (1/Å)")
