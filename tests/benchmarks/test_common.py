@@ -22,7 +22,6 @@ def test_a_program_is_measured_alone():
     assert 150 < large.peak_mb < 190
     assert small.peak_mb < 30
     assert large.wall_s > 0.2
-    assert large.cpu_s < 0.2 + small.cpu_s
     assert (large.code, small.code) == (0, 0)
     assert small.last_line == "done"
 
