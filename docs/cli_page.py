@@ -32,7 +32,6 @@ _EXAMPLES = {
         "hoarfrost abinit particles.star -o run --dry-run",
         "hoarfrost abinit J12/particles.cs -o run --root /data/project --symmetry D2 --diameter 180",
     ),
-    "reconstruct": ("hoarfrost reconstruct run/particles.star -o map --root data",),
     "simulate": (
         "hoarfrost simulate builtin -o data",
         "hoarfrost simulate model.cif -o data --n 10000 --box 128 --snr 0.05 --junk 0.1",

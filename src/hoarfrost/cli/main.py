@@ -31,13 +31,11 @@ class Verb(NamedTuple):
 VERBS = (
     Verb("demo", "hoarfrost.cli.demo", "Simulate a small data set, solve it blindly, and score the result."),
     Verb("abinit", "hoarfrost.cli.abinit", "Particles without poses in; poses, half-maps, a map and a report out."),
-    Verb("reconstruct", "hoarfrost.cli.reconstruct", "Half-maps and a map from particles whose poses are known."),
     Verb("simulate", "hoarfrost.cli.simulate", "Images of an atomic model or map, with CTF and noise."),
     Verb("evaluate", "hoarfrost.cli.evaluate", "Compare a run with a known truth."),
     Verb("info", "hoarfrost.cli.info", "Say what a stack, table or map holds, and what looks wrong with it."),
     Verb("convert", "hoarfrost.cli.convert", "Turn a particle table into another format."),
     Verb("downsample", "hoarfrost.cli.downsample", "Bring a stack or map to a smaller box by Fourier cropping."),
-    Verb("select", "hoarfrost.cli.select", "Write a subset of the particles of a run."),
     Verb("fsc", "hoarfrost.cli.fsc", "Fourier shell correlation of two maps."),
     Verb("mask", "hoarfrost.cli.mask", "Make a soft mask from a map."),
     Verb("flip", "hoarfrost.cli.flip", "Mirror a map, or a whole run with its poses."),

@@ -6,7 +6,6 @@ a regulariser, the inverse signal power of each shell. Sums are linear, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -115,11 +114,3 @@ def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackP
     plane = total.unflatten(1, grid.shape)
     plane[..., 0] *= 0.5
     return BackProjection(grid, total)
-
-
-def accumulate(parts: Iterable[BackProjection]) -> BackProjection:
-    """The sum of several accumulations on one grid."""
-    first, *rest = parts
-    for part in rest:
-        first = first + part
-    return first
