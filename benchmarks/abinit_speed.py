@@ -28,8 +28,8 @@ from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.poses.gauss_newton import POINTS_AT_ONCE, normal_equations
 from hoarfrost.poses.likelihood import best_over_shifts, fast_matrix_products, search_teraflop, weighted_data
 from hoarfrost.poses.search import ExhaustiveSearch
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig
 from hoarfrost.reconstruct.half_maps import small_box
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Optics, Volume
 

@@ -12,7 +12,7 @@ from hoarfrost.analysis.alignment import align_rotations, rotation_errors
 from hoarfrost.data.acquisition import Noise
 from hoarfrost.data.builtin import builtin_complex
 from hoarfrost.optimise.events import Event, StageDone
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig
+from hoarfrost.reconstruct.settings import AbInitioConfig
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="hoarfrost-tutorial-"))
 
@@ -56,7 +56,7 @@ print(f"half-maps agree to {result.fsc.resolution(0.143):.2f} Å")
 print(f"without a mask:    {result.fsc.resolution(0.143, 'unmasked'):.2f} Å")
 for number, start in enumerate(result.starts, 1):
     chosen = ", chosen" if start.chosen else ""
-    print(f"start {number}: score {start.final_score:.1f}, agrees on {start.agreement:.0%} of the poses{chosen}")
+    print(f"start {number}: score {start.final_score:.1f}, agrees by {start.agreement:.2f}{chosen}")
 print(result.verdict.headline)
 for reason in result.verdict.reasons:
     print(f"- {reason}")

@@ -10,8 +10,9 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.events import StepDone
 from hoarfrost.physics.ctf import contrast_transfer_function
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig, ab_initio
+from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import assignment
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import ImageArray, Optics, Particles, Poses
 from phantoms import GaussianPhantom
 

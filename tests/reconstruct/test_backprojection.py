@@ -9,7 +9,7 @@ from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.physics.masks import soft_sphere
-from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise
+from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise, turned_sums
 from hoarfrost.reconstruct.half_maps import inside, regularised_pair, share_low_shells, small_box
 from hoarfrost.types import Optics, Volume
 from phantoms import GaussianPhantom
@@ -114,3 +114,21 @@ def test_the_small_box_holds_the_band():
     assert small_box(128, 14) % 2 == 0
     assert small_box(128, 14) > 2 * 14
     assert small_box(32, 15) == 32
+
+
+def test_turned_sums_are_those_of_turned_and_moved_poses(generator):
+    """In the frame x' = Q (x - c) the poses are R Q^T and t + (R c)_xy."""
+    phantom = GaussianPhantom.random(10, 25.0, generator, sigma=7.0)
+    band, grid = Band(BOX, 10), SliceGrid(BOX, 10)
+    rotations, shifts = random_rotations(300, generator), torch.zeros(300, 2, dtype=torch.float64)
+    images = images_of(phantom, rotations, shifts, defocused(300, generator), band)
+    turn = random_rotations(1, generator)[0]
+    centre = torch.tensor([1.8, -2.1, 0.6], dtype=rotations.dtype)
+    before, after = BackProjection.empty(grid), BackProjection.empty(grid)
+    before.add(images, rotations, shifts)
+    after.add(images, rotations @ turn.mT, (rotations @ centre)[:, :2])
+    maps = [
+        Volume(sums.volume(0.02 * sums.weight_per_shell()), PIXEL)
+        for sums in (turned_sums(before, turn, centre), after)
+    ]
+    assert fourier_shell_correlation(*maps)[1:10].min() > 0.97

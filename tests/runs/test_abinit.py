@@ -17,7 +17,7 @@ from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.data.simulate import Noise, simulate
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.abinit import expected_seconds
 from phantoms import GaussianPhantom
 
@@ -28,7 +28,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from rich.console import Console
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.abinit import run_abinit
 
 torch.set_num_threads(1)

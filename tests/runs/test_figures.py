@@ -135,7 +135,7 @@ def test_chosen_start_stands_out() -> None:
     widest = max(figure.axes[0].lines, key=lambda line: line.get_linewidth())
     assert list(widest.get_ydata()) == [1.0, 4.0, 5.0]
     agreement = run_figures.start_agreement({"start 1": 0.42, "start 2": 1.0}, "start 2")
-    assert labels(agreement) == ["42 %", "chosen"]
+    assert labels(agreement) == ["0.42", "chosen"]
 
 
 def test_timings_state_seconds_and_share_of_peak() -> None:

@@ -92,7 +92,7 @@ def test_full_report_is_one_file_that_needs_nothing(tmp_path: Path, generator: t
     expected = "map fsc orientations confidence shifts examples starts agreement defocus noise timings"
     assert names == {f"{name}.png" for name in expected.split()}
     assert page.tags.count("figure") == len(names)
-    for words in ("1,500", "1 min 05 s", "93 %", "The run looks sound.", "hoarfrost abinit"):
+    for words in ("1,500", "1 min 05 s", "0.93", "The run looks sound.", "hoarfrost abinit"):
         assert words in page.text
     assert page.text.index("The run looks sound.") < page.text.index("Slices and projections")
 
@@ -164,6 +164,8 @@ def test_sound_run() -> None:
         (Evidence(5000, 150.0, fsc(-0.01)), "bad", "mostly noise"),
         (Evidence(5000, 150.0, fsc(0.02), common=32.0), "bad", "hardly further"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.3), "bad", "different maps"),
+        (Evidence(5000, 150.0, fsc(0.2), axes=0.5), "bad", "does not show the axes"),
+        (Evidence(5000, 150.0, fsc(0.2), axes=0.75), "caution", "does not show the axes"),
         (Evidence(5000, 150.0, fsc(0.2), agreement=0.6), "caution", "only in part"),
         (Evidence(5000, 150.0, fsc(9.0)), "good", "all the way to the pixel limit"),
         (Evidence(5000, 150.0, fsc(0.25, unmasked=0.03)), "caution", "rests heavily on the mask"),

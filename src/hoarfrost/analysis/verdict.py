@@ -12,6 +12,15 @@ Level = Literal["good", "caution", "bad"]
 COMMON_MARGIN = 0.75
 """Halves of pure noise agree about as far as the map they grew from; a result must go clearly beyond."""
 
+ALIKE = 0.8
+"""Mean Fourier shell correlation from which on two first maps count as the same."""
+
+DIFFERENT = 0.5
+"""Below this they share an outline at most: maps of noise, or of views on a great circle, reach 0.1 to 0.5."""
+
+CLEARLY_WITHOUT_AXES = 0.7
+"""Asymmetric particles reach 0.4 to 0.75 with the best of all axes; symmetric ones 0.95."""
+
 _HEADLINES: dict[Level, str] = {
     "good": "The run looks sound.",
     "caution": "Usable, with reservations.",
@@ -26,7 +35,8 @@ class Evidence:
     particles: int | None = None
     diameter: float | None = None  # Å
     fsc: HalfMapFSC | None = None
-    agreement: float | None = None  # share of images placed alike by the chosen start and the best other, 0 to 1
+    agreement: float | None = None  # mean FSC of the chosen start's map with that of the best other
+    axes: float | None = None  # mean FSC of the start's map with its copies turned by the point group
     confidence: float | None = None  # median over particles
     unseen: float | None = None  # share of Fourier directions without data
     common: float | None = None  # Å; resolution of what the halves had in common at first
@@ -47,6 +57,7 @@ def judge(evidence: Evidence) -> Verdict:
     remarks = [
         *_of_halves(evidence),
         *_of_starts(evidence),
+        *_of_axes(evidence),
         *_of_views(evidence),
         *_of_poses(evidence),
     ]
@@ -115,20 +126,34 @@ def _of_starts(evidence: Evidence) -> list[Remark]:
     agreement = evidence.agreement
     if agreement is None:
         return []
-    share = f"{100 * agreement:.0f} %"
-    if agreement < 0.5:
+    found = f"their maps, one laid over the other, correlate by {agreement:.2f}"
+    if agreement < DIFFERENT:
         text = (
-            f"Independent starts found different maps (they place {share} of the images alike): at most one is right. "
-            "Run again with --preset careful and another --seed; if they still differ, the data do not settle the map."
+            f"Independent starts found different maps ({found}): at most one is right. Run again with --preset careful "
+            "and another --seed; if they still differ, the data do not settle the map."
         )
         return [("bad", text)]
-    if agreement < 0.7:
+    if agreement < ALIKE:
         text = (
-            f"Independent starts agree only in part (they place {share} of the images alike): the coarse shape is "
-            "likely right, details may not be. Run again with --preset careful."
+            f"Independent starts agree only in part ({found}): the coarse shape is likely right, details may not be. "
+            "Run again with --preset careful."
         )
         return [("caution", text)]
-    return [("good", f"Independent random starts came to the same map: they place {share} of the images alike.")]
+    return [("good", f"Independent random starts came to the same map: {found}.")]
+
+
+def _of_axes(evidence: Evidence) -> list[Remark]:
+    axes = evidence.axes
+    if axes is None:
+        return []
+    found = f"it correlates with its copies turned by the point group by {axes:.2f}"
+    if axes < ALIKE:
+        text = (
+            f"The map found without symmetry does not show the axes that --symmetry asks for ({found}): the averaged "
+            "map may be of no particle at all. Run without --symmetry and look at the map."
+        )
+        return [("bad" if axes < CLEARLY_WITHOUT_AXES else "caution", text)]
+    return [("good", f"The map found without symmetry shows the axes asked for: {found}.")]
 
 
 def _of_views(evidence: Evidence) -> list[Remark]:

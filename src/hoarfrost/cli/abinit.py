@@ -69,6 +69,9 @@ def command(
     show_summary(folder, Console())
 
 
+_COLOURS = {"good": "green", "caution": "yellow", "bad": "bold red"}
+
+
 def show_summary(folder: RunFolder, console: Console) -> None:
     """Print what a finished run found, and where it is."""
     manifest, results = folder.manifest, folder.manifest.results
@@ -77,10 +80,13 @@ def show_summary(folder: RunFolder, console: Console) -> None:
         table.add_row(f"[dim]{name}[/]", escape(value))
     table.add_row("[dim]time, memory[/]", f"{duration(manifest.seconds)}, {manifest.peak_memory_bytes / 1e9:.1f} GB")
     table.add_row("[dim]report[/]", escape(str(folder.path / "report.html")))
-    console.print(f"[bold]{escape(str(folder.path))}[/] is finished")
-    console.print(table, soft_wrap=True)
+    verdict = results["verdict"]
+    console.print(
+        f"[bold]{escape(str(folder.path))}[/] is finished. [{_COLOURS[verdict['level']]}]{verdict['headline']}[/]"
+    )
     for warning in manifest.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    console.print(table, soft_wrap=True)
 
 
 def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -94,9 +100,7 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         ("diameter", f"{results['diameter']:.0f} Å"),
     ]
     if results["agreement_of_starts"] is not None:
-        facts.append(
-            ("starts", f"{100 * results['agreement_of_starts']:.0f} % of poses agree with the next best start")
-        )
+        facts.append(("starts", f"best two maps correlate by {results['agreement_of_starts']:.2f}"))
     if results["median_confidence"] is not None:
         facts.append(("confidence", f"{results['median_confidence']:.2f} (median)"))
     if "search_tflops" in (reached := results["throughput"]):

@@ -55,6 +55,17 @@ def point_group(name: str) -> Float[Tensor, "g 3 3"]:
     return _closure(_axes(name)).clone()
 
 
+def generators(name: str) -> Float[Tensor, "n 3 3"]:
+    """The one or two rotations of which all others of a point group are products, float64.
+
+    Raises
+    ------
+    InputError
+        A name that is not in the table of point groups.
+    """
+    return _generators(_axes(name))
+
+
 def in_asymmetric_unit(directions: Float[Tensor, "*n 3"], name: str) -> Bool[Tensor, "*n"]:
     """Whether viewing directions lie in the asymmetric unit, which holds one of each set of equivalent ones.
 
@@ -97,15 +108,18 @@ def _axes(name: str) -> tuple[_Axis, ...]:
 @lru_cache(maxsize=32)
 def _closure(axes: tuple[_Axis, ...]) -> Float[Tensor, "g 3 3"]:
     """All products of the turns about these axes."""
-    group = _turns(*axes[0])
-    generators = torch.stack([_turns(*axis)[1 % axis[0]] for axis in axes])
+    group, first_turns = _turns(*axes[0]), _generators(axes)
     while True:
-        grown = torch.cat([group, (group[:, None] @ generators).flatten(0, 1)])
+        grown = torch.cat([group, (group[:, None] @ first_turns).flatten(0, 1)])
         same = torch.cdist(grown.flatten(1), grown.flatten(1)) < 1e-6
         first_of_its_kind = same.int().argmax(-1) == torch.arange(len(grown))
         if int(first_of_its_kind.sum()) == len(group):
             return group
         group = grown[first_of_its_kind]
+
+
+def _generators(axes: tuple[_Axis, ...]) -> Float[Tensor, "n 3 3"]:
+    return torch.stack([_turns(*axis)[1 % axis[0]] for axis in axes])
 
 
 def _turns(fold: int, axis: tuple[float, float, float]) -> Float[Tensor, "{fold} 3 3"]:

@@ -1,8 +1,8 @@
 """Ab initio reconstruction: a stack of particles without poses becomes poses, half-maps and a validated map.
 
-Several annealed starts from random poses; the best by score; one search of all particles; Gauss-Newton refinement of
-each half against its own map while the band grows as far as the half-maps agree; a second search for those that sit in
-a wrong optimum; the final half-maps and their Fourier shell correlation.
+Several annealed starts from random poses; the best by score, turned onto the axes of its symmetry; one search of all
+particles; Gauss-Newton refinement of each half against its own map while the band grows as far as the half-maps agree;
+a second search for those that sit in a wrong optimum; the final half-maps and their Fourier shell correlation.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC
@@ -32,57 +30,14 @@ from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.likelihood import fast_matrix_products
 from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
-from hoarfrost.reconstruct.assignment import ChooseStart, FullPass, split_halves
+from hoarfrost.reconstruct.assignment import FullPass, split_halves
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
+from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
+from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
 from hoarfrost.types import HalfMaps, Particles, Poses, Volume
-
-Preset = Literal["fast", "default", "careful"]
-
-
-class AbInitioConfig(BaseModel):
-    """Settings of an ab initio run. Lengths in Å, the band in Fourier pixels of the image."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Preset = "default"
-    symmetry: str = "C1"
-    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
-    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
-    invert: bool = False
-    seed: int = 0
-    starts: int = Field(3, ge=1)
-    further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
-    start_steps: int = Field(30, ge=4)
-    start_batch: int = Field(500, ge=10)
-    start_limit: int = Field(14, ge=6)
-    half_steps: int = Field(12, ge=2, description="steps in which each half grows its own map from the common one")
-    shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
-    shift_count: int = Field(7, ge=1)
-    levels: tuple[int, ...] = (12, 16, 24, 32)
-    iterations: int = Field(3, ge=1)
-    rivals: int = Field(3, ge=0, description="other optima tried for every particle; 0 leaves out the second search")
-
-    @classmethod
-    def from_preset(cls, preset: Preset = "default", **changes: object) -> AbInitioConfig:
-        """The settings of a preset, some of them changed."""
-        return cls.model_validate({"preset": preset} | _PRESETS[preset] | changes)
-
-
-_PRESETS: dict[Preset, dict[str, object]] = {
-    "fast": {"starts": 2, "levels": (12, 20), "rivals": 0},
-    "default": {},
-    "careful": {
-        "starts": 6,
-        "further_starts": 4,
-        "start_steps": 40,
-        "levels": (12, 16, 24, 32, 48),
-        "iterations": 4,
-        "rivals": 5,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +46,7 @@ class StartRecord:
 
     scores: Float[Tensor, "steps"]  # mean best log-likelihood of each step's batch
     final_score: float  # the same for all starts: same images, band and noise
-    agreement: float  # share of images whose pose agrees with the chosen start's
+    agreement: float  # mean Fourier shell correlation of its map with the chosen one's
     chosen: bool
 
 
@@ -109,6 +64,7 @@ class AbInitioResult:
     diameter: float
     symmetry: str
     common: float  # Å; resolution of the map that both halves began with
+    axes: float | None  # mean FSC of the map found without symmetry with its copies turned by the point group
     timings: dict[str, float]
     throughput: dict[str, float]
 
@@ -125,6 +81,7 @@ class AbInitioResult:
             confidence=None if confidence is None else float(confidence.double().median()),
             unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
             common=self.common,
+            axes=self.axes,
         )
 
     @property
@@ -150,8 +107,9 @@ class Plan:
         config, stack = self.config, self.stack
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
         most = config.starts + config.further_starts
+        free = replace(self.model, symmetry="C1")
         starts = [
-            AnnealedMap.start(i, stack, self.model, schedule, config.seed, if_disputed=i >= config.starts)
+            AnnealedMap.start(i, stack, free, schedule, config.seed, if_disputed=i >= config.starts)
             for i in range(most)
         ]
         limit = schedule.last_limit
@@ -160,9 +118,10 @@ class Plan:
         return [
             Prepare(self.particles, stack, self.normalisation),
             *starts[: config.starts],
-            ChooseStart(stack, self.model, limit, config.starts, config.diameter, config.seed),
+            ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
             *starts[config.starts :],
-            ChooseStart(stack, self.model, limit, most, config.diameter, config.seed, again=True),
+            ChooseStart(stack, free, limit, most, config.diameter, config.seed, again=True),
+            *([] if config.symmetry == "C1" else [FindAxes(self.model, limit, stack.pixel_size)]),
             *halves,
             FullPass(stack, self.model, limit, config.seed),
         ]
@@ -312,6 +271,7 @@ def _result(
         diameter=2 * float(state["radius"]),
         symmetry=config.symmetry,
         common=particles.box * particles.pixel_size / plan.model.common_limit,
+        axes=float(state["axes.agreement"]) if "axes.agreement" in state else None,
         timings=timings,
         throughput=reached,
     )

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from hoarfrost.analysis.verdict import ALIKE
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
@@ -33,15 +34,12 @@ from hoarfrost.representations.voxel import FourierVolume
 WORK = "Tflop"
 """Under this name a step reports the matrix-product operations of its search."""
 
-AGREED = 0.7
-"""Share of images that two starts must place alike to count as the same map."""
-
 
 @dataclass(frozen=True)
 class Annealing:
     """The schedule of one start."""
 
-    steps: int = 30
+    steps: int = 40
     batch: int = 500
     first_limit: int = 6
     last_limit: int = 14
@@ -221,7 +219,7 @@ class AnnealedMap:
 
 def disputed(state: State) -> bool:
     """Whether no other start agrees with the best one, once they have been compared."""
-    return float(state["start.agreement"].sort(descending=True).values[1:2].sum()) < AGREED
+    return float(state["start.agreement"].sort(descending=True).values[1:2].sum()) < ALIKE
 
 
 def assignment(log_likelihood: Float[Tensor, "b c"], effective_number: float) -> Float[Tensor, "b c"]:

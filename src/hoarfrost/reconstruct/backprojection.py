@@ -6,6 +6,7 @@ a regulariser, the inverse signal power of each shell. Sums are linear, so that 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +98,16 @@ def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackP
     """Sums averaged over a point group: every node takes the mean of what its images under the group received."""
     if len(operators) == 1:
         return sums
+    return _averaged(sums, operators.mT, torch.zeros(3, dtype=operators.dtype))
+
+
+def turned_sums(sums: BackProjection, rotation: Float[Tensor, "3 3"], centre: Float[Tensor, "3"]) -> BackProjection:
+    """The sums of a map seen in another frame, ``x_new = rotation @ (x - centre)``; the centre in voxels."""
+    return _averaged(sums, rotation[None], centre)
+
+
+def _averaged(sums: BackProjection, frames: Float[Tensor, "n 3 3"], centre: Float[Tensor, "3"]) -> BackProjection:
+    """The mean of the sums seen in several frames about one centre: ``F_new(k) = F(Q^T k) exp(2 pi i (Q^T k).c)``."""
     grid = sums.grid
     folded, weight = grid.fold(sums.sums)
     table = torch.stack([folded.real, folded.imag, weight, torch.zeros_like(weight)], dim=-1).flatten(0, 2)
@@ -104,12 +115,14 @@ def symmetrise(sums: BackProjection, operators: Float[Tensor, "g 3 3"]) -> BackP
     z, y, x = torch.meshgrid(axes[0] - grid.centre, axes[1] - grid.centre, axes[2], indexing="ij")
     nodes = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
     inside = (nodes.square().sum(-1) <= (grid.padding * grid.limit) ** 2).nonzero()[:, 0]
+    phase = (2 * math.pi / grid.padded_box) * centre.to(nodes)
     total = torch.zeros_like(sums.sums)
     for part in inside.split(500_000):
-        for operator in operators:
-            values = grid.extract(table, (nodes[part] @ operator.to(nodes).T)[None])[0]
-            data, weights = values[..., 0], values[..., 1].real
-            total[:, part] += torch.stack([data.real, data.imag, weights]) / len(operators)
+        for frame in frames.to(nodes):
+            points = nodes[part] @ frame
+            values = grid.extract(table, points[None])[0]
+            data, weights = values[..., 0] * torch.exp(1j * (points @ phase)), values[..., 1].real
+            total[:, part] += torch.stack([data.real, data.imag, weights]) / len(frames)
     # Folding adds opposite nodes of the plane kx = 0, which already hold the folded sums here.
     plane = total.unflatten(1, grid.shape)
     plane[..., 0] *= 0.5

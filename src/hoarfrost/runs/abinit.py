@@ -17,8 +17,9 @@ from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig, AbInitioResult, ab_initio
+from hoarfrost.reconstruct.ab_initio import AbInitioResult, ab_initio
 from hoarfrost.reconstruct.annealing import WORK
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
@@ -253,6 +254,7 @@ def summary(result: AbInitioResult) -> dict[str, Any]:
     poses = result.particles.poses
     confidence = None if poses is None else poses.confidence
     others = [start.agreement for start in result.starts if not start.chosen]
+    verdict = result.verdict
     return {
         "particles": len(result.particles),
         "resolution": result.fsc.resolution(0.143),
@@ -262,6 +264,8 @@ def summary(result: AbInitioResult) -> dict[str, Any]:
         "symmetry": result.symmetry,
         "voxel_size": result.map.voxel_size,
         "agreement_of_starts": max(others, default=None),
+        "agreement_of_axes": result.axes,
         "median_confidence": None if confidence is None else float(confidence.median()),
+        "verdict": {"level": verdict.level, "headline": verdict.headline},
         "throughput": result.throughput,
     }

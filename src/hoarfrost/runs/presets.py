@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.reconstruct.ab_initio import AbInitioConfig, Preset
+from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 
 
 def ab_initio_settings(preset: Preset, **options: object) -> AbInitioConfig:

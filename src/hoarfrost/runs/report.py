@@ -29,8 +29,8 @@ from hoarfrost.types import HalfMaps, Particles, Volume
 class Start:
     """One independent start: its mean score after each iteration, and whether the run went on from it.
 
-    ``agreement`` is the share of images, 0 to 1, that it places as the chosen start does, once one is turned onto
-    the other; both hands count as the same.
+    ``agreement`` is the mean Fourier shell correlation of its map with the chosen start's, one laid over the other;
+    both hands count as the same.
     """
 
     label: str
@@ -134,7 +134,7 @@ def _headline_figures(data: ReportData, evidence: Evidence) -> Iterator[tuple[st
     if evidence.particles is not None:
         yield f"{evidence.particles:,}", "particles"
     if evidence.agreement is not None:
-        yield f"{100 * evidence.agreement:.0f} %", "agreement of the starts"
+        yield f"{evidence.agreement:.2f}", "agreement of the starts"
     if evidence.confidence is not None:
         yield f"{evidence.confidence:.2f}", "median confidence"
     if data.timings:
@@ -223,13 +223,13 @@ def _start_pictures(data: ReportData) -> Iterator[Picture]:
             run_figures.start_scores({start.label: start.scores for start in data.starts if start.scores}, chosen),
         )
     if any(start.agreement is not None for start in data.starts if not start.chosen):
-        shares = {start.label: start.agreement for start in data.starts if start.agreement is not None}
+        values = {start.label: start.agreement for start in data.starts if start.agreement is not None}
         yield Picture(
             "agreement",
             "Agreement of the starts",
-            "Good: at least one other start well beyond the line at 50 %; starts that know nothing of each other "
-            "and place most images alike have found the same structure.",
-            run_figures.start_agreement(shares, chosen),
+            "Good: at least one other start beyond the line; starts that know nothing of each other and come to the "
+            "same map have found what is in the images.",
+            run_figures.start_agreement(values, chosen),
         )
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hoarfrost.analysis.verdict import ALIKE
 from hoarfrost.runs.theme import ACCENT, CYCLE, INK, MUTED, legend, new_figure, quiet
 
 
@@ -84,19 +85,18 @@ def start_scores(scores: Mapping[str, Sequence[float]], chosen: str | None = Non
 
 
 def start_agreement(agreement: Mapping[str, float], chosen: str | None = None) -> Figure:
-    """Share of the images (0 to 1) that each start places as the chosen one does."""
+    """Mean Fourier shell correlation (0 to 1) of each start's map with the chosen one."""
     figure = new_figure(8.0, 0.9 + 0.36 * len(agreement))
     axes = quiet(figure.subplots())
     axes.grid(False, axis="y")
-    for row, (label, share) in enumerate(agreement.items()):
+    for row, (label, value) in enumerate(agreement.items()):
         mine = label == chosen
-        axes.barh(row, share, color=MUTED if mine else ACCENT, alpha=0.3 if mine else 0.85, height=0.62)
-        note = "chosen" if mine else f"{100 * share:.0f} %"
-        axes.text(share + 0.01, row, note, va="center", fontsize=9.5, color=MUTED if mine else INK)
-    axes.axvline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
+        axes.barh(row, value, color=MUTED if mine else ACCENT, alpha=0.3 if mine else 0.85, height=0.62)
+        note = "chosen" if mine else f"{value:.2f}"
+        axes.text(max(value, 0.0) + 0.01, row, note, va="center", fontsize=9.5, color=MUTED if mine else INK)
+    axes.axvline(ALIKE, color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(agreement)), list(agreement))
-    axes.set(xlim=(0, 1.1), xlabel="share of images placed as by the chosen start")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set(xlim=(0, 1.1), xlabel="mean Fourier shell correlation with the chosen start's map")
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

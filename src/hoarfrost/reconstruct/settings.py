@@ -1,0 +1,52 @@
+"""The settings of an ab initio run, and the presets that most users need to know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Preset = Literal["fast", "default", "careful"]
+
+
+class AbInitioConfig(BaseModel):
+    """Settings of an ab initio run. Lengths in Å, the band in Fourier pixels of the image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = "default"
+    symmetry: str = "C1"
+    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
+    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
+    invert: bool = False
+    seed: int = 0
+    starts: int = Field(3, ge=1)
+    further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
+    start_steps: int = Field(40, ge=4)
+    start_batch: int = Field(500, ge=10)
+    start_limit: int = Field(14, ge=6)
+    half_steps: int = Field(12, ge=2, description="steps in which each half grows its own map from the common one")
+    shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
+    shift_count: int = Field(7, ge=1)
+    levels: tuple[int, ...] = (12, 16, 24, 32)
+    iterations: int = Field(3, ge=1)
+    rivals: int = Field(3, ge=0, description="other optima tried for every particle; 0 leaves out the second search")
+
+    @classmethod
+    def from_preset(cls, preset: Preset = "default", **changes: object) -> AbInitioConfig:
+        """The settings of a preset, some of them changed."""
+        return cls.model_validate({"preset": preset} | _PRESETS[preset] | changes)
+
+
+_PRESETS: dict[Preset, dict[str, object]] = {
+    "fast": {"starts": 2, "levels": (12, 20), "rivals": 0},
+    "default": {},
+    "careful": {
+        "starts": 6,
+        "further_starts": 4,
+        "start_steps": 60,
+        "levels": (12, 16, 24, 32, 48),
+        "iterations": 4,
+        "rivals": 5,
+    },
+}
