@@ -14,7 +14,7 @@ import torch
 from hoarfrost.data.contrast import contrast_of
 from hoarfrost.data.forecast import forecast
 from hoarfrost.data.plausibility import good_box
-from hoarfrost.data.preflight import check, inspect
+from hoarfrost.data.preflight import inspect
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.transforms import fourier_transform_2d, inverse_fourier_transform_2d
 from hoarfrost.geometry.rotations import random_rotations
@@ -74,7 +74,7 @@ def test_sign_of_contrast_is_told_in_noise(
     generator: torch.Generator, snr: float, sign: float, hollow: bool, coloured: bool
 ) -> None:
     particles = stack(generator, snr, sign=sign, hollow=hollow, coloured=coloured)
-    preflight = check(particles, diameter=None, symmetry="C1", seed=0)
+    preflight = inspect(particles, diameter=None, symmetry="C1", seed=0).sound()
     assert preflight.contrast.decided
     assert preflight.dark_particles == (sign < 0)
     assert ("inverted when they are read" in texts(particles)) == (sign < 0)
@@ -146,7 +146,7 @@ _rlnOpticsGroup #5
 def refusal(path: Path, **options: object) -> str:
     settings = {"diameter": None, "symmetry": "C1", "seed": 0} | options
     with pytest.raises(InputError) as caught:
-        check(read_particles(path), **settings)
+        inspect(read_particles(path), **settings).sound()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -174,7 +174,7 @@ def test_duplicate_rows_are_named(tmp_path: Path) -> None:
 def test_too_few_particles(generator: torch.Generator) -> None:
     particles = stack(generator, 0.1)
     with pytest.raises(InputError, match="12 particles are too few"):
-        check(particles[torch.arange(12)], diameter=None, symmetry="C1", seed=0)
+        inspect(particles[torch.arange(12)], diameter=None, symmetry="C1", seed=0).sound()
     assert "only 150 particles" in texts(particles[torch.arange(150)], "warning")
     assert "256 particles are few" in texts(particles, "info")
 
@@ -182,14 +182,14 @@ def test_too_few_particles(generator: torch.Generator) -> None:
 def test_diameter_against_box(generator: torch.Generator) -> None:
     particles = stack(generator, 0.1)
     with pytest.raises(InputError, match=r"diameter of 200 Å is larger than the box \(64 pixels, 192 Å\)"):
-        check(particles, diameter=200.0, symmetry="C1", seed=0)
+        inspect(particles, diameter=200.0, symmetry="C1", seed=0).sound()
     assert "nearly fills the box" in texts(particles, "warning", diameter=180.0)
     assert "fills" not in texts(particles, diameter=110.0)
 
 
 def test_unknown_symmetry_is_refused(generator: torch.Generator) -> None:
     with pytest.raises(InputError, match="Q7"):
-        check(stack(generator, 0.1, count=30), diameter=None, symmetry="Q7", seed=0)
+        inspect(stack(generator, 0.1, count=30), diameter=None, symmetry="Q7", seed=0).sound()
 
 
 def test_one_defocus_for_all(generator: torch.Generator) -> None:
@@ -224,7 +224,7 @@ def test_groups_of_opposite_contrast_are_refused(generator: torch.Generator) -> 
     images = particles.images.read(torch.arange(256)) * torch.where(group == 1, -1.0, 1.0)[:, None, None]
     mixed = Particles(ImageArray(images), particles.optics.replace(group=group))
     with pytest.raises(InputError, match="dark in optics group 2 and bright in others"):
-        check(mixed, diameter=None, symmetry="C1", seed=0)
+        inspect(mixed, diameter=None, symmetry="C1", seed=0).sound()
 
 
 def test_box_too_small_for_the_defocus(generator: torch.Generator) -> None:
@@ -283,7 +283,7 @@ def test_big_stack_takes_seconds(generator: torch.Generator) -> None:
     defocus = torch.linspace(8000, 25000, 300_000, dtype=torch.float64)
     optics = Optics.uniform(300_000, pixel_size=1.5).replace(defocus_u=defocus, defocus_v=defocus)
     began = time.perf_counter()
-    check(Particles(source, optics), diameter=150.0, symmetry="C1", seed=0)
+    inspect(Particles(source, optics), diameter=150.0, symmetry="C1", seed=0).sound()
     assert time.perf_counter() - began < 10
 
 
@@ -293,4 +293,4 @@ def test_real_and_simulated_dark_stacks(shared_data: Path) -> None:
     raw = read_particles(stacks / "cryodrgn" / "empiar_10076_7.star")
     assert inspect(raw, diameter=None, symmetry="C1", seed=0).dark_particles
     simulated = read_particles(stacks / "tomodrgn_10076_sim" / "10076_both_32_sim.star")
-    assert check(simulated, diameter=None, symmetry="C1", seed=0).dark_particles
+    assert inspect(simulated, diameter=None, symmetry="C1", seed=0).sound().dark_particles

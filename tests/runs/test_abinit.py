@@ -170,7 +170,7 @@ def test_a_signal_stops_the_run_which_then_says_how_to_go_on(
 
 def test_the_forecast_grows_with_the_work() -> None:
     quick, careful = AbInitioConfig.from_preset("fast"), AbInitioConfig.from_preset("careful")
-    assert 60 < expected_seconds(AbInitioConfig(), 4000, 96, 2) < 300, "measured: 165 s"
+    assert 40 < expected_seconds(AbInitioConfig(), 4000, 96, 2) < 160, "measured: about 75 s"
     assert expected_seconds(quick, 4000, 96, 2) < expected_seconds(careful, 4000, 96, 2)
     assert expected_seconds(quick, 4000, 96, 2) < expected_seconds(quick, 40000, 96, 2)
     assert expected_seconds(quick, 4000, 96, 8) < expected_seconds(quick, 4000, 96, 2)

@@ -42,8 +42,21 @@ class Preflight:
         """Whether the images have to be inverted."""
         return self.contrast.dark
 
+    def sound(self) -> Preflight:
+        """This, unless a run would be in vain.
 
-def check(
+        Raises
+        ------
+        InputError
+            For the first finding of level "error": what, in which file and row, and the remedy, in one line.
+        """
+        for finding in self.findings:
+            if finding.level == "error":
+                raise InputError(finding.line)
+        return self
+
+
+def inspect(
     particles: Particles,
     *,
     diameter: float | None,
@@ -54,7 +67,7 @@ def check(
     limit: int | None = None,
     workspace: Path | None = None,
 ) -> Preflight:
-    """Look a stack over and refuse it where a run would be in vain.
+    """Look a stack over; findings come gravest first.
 
     Parameters
     ----------
@@ -77,36 +90,8 @@ def check(
     Raises
     ------
     InputError
-        For the first finding of level "error": what, in which file and row, and the remedy, in one line.
+        If there is no such point group, or no particle at all.
     """
-    preflight = inspect(
-        particles,
-        diameter=diameter,
-        symmetry=symmetry,
-        seed=seed,
-        resolution=resolution,
-        sample=sample,
-        limit=limit,
-        workspace=workspace,
-    )
-    for finding in preflight.findings:
-        if finding.level == "error":
-            raise InputError(finding.line)
-    return preflight
-
-
-def inspect(
-    particles: Particles,
-    *,
-    diameter: float | None,
-    symmetry: str,
-    seed: int,
-    resolution: float | None = None,
-    sample: int = 256,
-    limit: int | None = None,
-    workspace: Path | None = None,
-) -> Preflight:
-    """Everything :func:`check` would find, errors included, gravest first."""
     point_group(symmetry)
     if len(particles) == 0:
         raise InputError("the stack holds no particles; look at the table, or at what selected from it")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hoarfrost.data.dataset import CPU
 from hoarfrost.data.forecast import readable_size
-from hoarfrost.data.preflight import Preflight, check
+from hoarfrost.data.preflight import Preflight, inspect
 from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import write_map
@@ -54,14 +54,15 @@ class Ready:
 def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int) -> float:
     """What a run will take, within a factor of two or so; shared or old machines take longer.
 
-    The rates are those measured on two busy cores of a server of 2024: per image of a start, of the searches of all
-    images, per image and squared Fourier pixel of a refinement, and per pixel read and inserted.
+    The rates are those of two cores of a server of 2024, with a little added: for every image of a start, for the two
+    searches of all images, for every image and squared Fourier pixel of a refinement, and for every pixel of the maps.
     """
     levels = [min(level, (box - 1) // 2) for level in config.levels]
-    starts = config.starts * config.start_steps * min(config.start_batch, count) * 2.3e-3
-    searches = 1.6e-3 + (2.5e-3 if config.rivals else 0.0)
-    refinement = 1.9e-6 * sum(level**2 for level in levels) * config.iterations / 3
-    return 15.0 + 2 / threads * (starts + count * (searches + refinement + 1.5e-7 * box**2))
+    batches = config.starts * config.start_steps + 2 * config.half_steps
+    starts = batches * min(config.start_batch, count) * 0.8e-3
+    searches = 0.55e-3 + (0.7e-3 if config.rivals else 0.0)
+    refinement = 1.0e-6 * sum(level**2 for level in levels) * config.iterations / 3
+    return 12.0 + 2 / threads * (starts + count * (searches + refinement + 0.9e-7 * box**2))
 
 
 def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, workspace: Path | None = None) -> Ready:
@@ -72,7 +73,7 @@ def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, 
     notes: list[str] = []
     with logged_warnings(notes.append):
         particles = read_particles(table, root=root)
-    preflight = check(
+    preflight = inspect(
         particles,
         diameter=config.diameter,
         symmetry=config.symmetry,
@@ -80,7 +81,7 @@ def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, 
         resolution=config.max_resolution,
         limit=max(config.levels),
         workspace=workspace,
-    )
+    ).sound()
     if preflight.dark_particles:
         config = config.model_copy(update={"invert": True})
     return Ready(particles, config, preflight, input_records(table, particles), tuple(notes))
