@@ -142,8 +142,9 @@ def compare(
 ) -> dict[str, Agreement]:
     """Our maps of a table against RELION's.
 
-    Half-maps are compared as they are. Our map ends at its resolution (Å) and at the surface of a ball (``radius`` in
-    voxels): RELION's is put into the same ball, and compared to there. ``frame`` lays maps over the truth.
+    All are compared inside the ball (``radius`` in voxels) that holds the particle: beyond it there is only noise, which
+    the kernels of two interpolations colour each in its own way. Our map ends at its resolution (Å) and is compared to
+    there. ``frame`` lays maps over the truth.
     """
     ball = soft_ball(truth.box, radius)
     last_shell = int(truth.box * truth.voxel_size / resolution)
@@ -151,7 +152,7 @@ def compare(
     for (name, half), our in zip(MAPS.items(), ours, strict=True):
         their = relion_reconstruct(table, project / f"{name}.mrc", project=project, half=half)
         masked = (our if half is None else levelled(our, ball)), levelled(their, ball)
-        same = agreement(*masked, last_shell=last_shell) if half is None else agreement(our, their)
+        same = agreement(*masked, last_shell=last_shell if half is None else None)
         laid = masked if frame is None else tuple(_array(frame.apply(_volume(m, truth), truth)) for m in masked)
         found[name] = with_truth(same, laid[0], laid[1], levelled(_array(truth), ball))
     return found
