@@ -32,6 +32,7 @@ from hoarfrost.poses.likelihood import fast_matrix_products
 from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import FullPass, split_halves
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
+from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
@@ -137,7 +138,7 @@ class Plan:
             if not searched and config.rivals and (limit >= 16 or limit == limits[-1]):
                 stages.append(SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed))
                 searched = True
-        return [*stages, self.maps]
+        return [*stages, JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
 
     def _half_maps(self, limit: int) -> HalfMapStage:
         return HalfMapStage(self.stack, limit, self.config.symmetry)

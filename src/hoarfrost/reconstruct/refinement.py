@@ -17,6 +17,8 @@ from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.backprojection import BackProjection
+from hoarfrost.reconstruct.frames import motion_between, moved
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair
 from hoarfrost.representations.voxel import FourierVolume
 
@@ -45,12 +47,17 @@ class HalfMapStage:
     symmetry: str
 
     def prepare(self, state: State, name: str) -> State:
-        """Half-maps, trusted band and inverse noise of the whitened coefficients, under ``name`` in the state."""
-        first, second = half_sums(
-            self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry
-        )
-        extent = self.stack.band.box * self.stack.pixel_size
-        pair = regularised_pair(first, second, extent=extent, radius=float(state["radius"]))
+        """Half-maps, trusted band and inverse noise of the whitened coefficients, under ``name`` in the state.
+
+        The halves are brought into one frame first: their poses change where they have drifted apart.
+        """
+        extent, radius = self.stack.band.box * self.stack.pixel_size, float(state["radius"])
+        first, second = self._sums(state)
+        motion = motion_between(first, second, extent=extent, radius=radius, symmetry=self.symmetry)
+        if motion is not None:
+            state = moved(state, motion, self.stack.pixel_size)
+            first, second = self._sums(state)
+        pair = regularised_pair(first, second, extent=extent, radius=radius)
         trusted = trusted_limit(pair.fsc)
         state = state | {
             f"{name}.first": pair.first,
@@ -59,6 +66,9 @@ class HalfMapStage:
             f"{name}.limit": torch.tensor(trusted),
         }
         return state | {f"{name}.weight": self._inverse_noise(state, name)}
+
+    def _sums(self, state: State) -> tuple[BackProjection, BackProjection]:
+        return half_sums(self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry)
 
     def pair(self, state: State, name: str) -> HalfMapPair:
         """The half-maps that :meth:`prepare` left."""

@@ -1,0 +1,127 @@
+"""One frame for the two halves of the data.
+
+Each half is refined against its own map, and nothing but the few shells that they share keeps the maps from turning
+away from each other, by up to a degree. That would blur the map of all particles and belittle the agreement of the
+halves. A rigid motion of one half undoes it: six numbers for thousands of images, which cannot make noise agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.analysis.alignment import GlobalAlignment
+from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.analysis.interpolation import move_volume
+from hoarfrost.analysis.map_alignment import align_maps
+from hoarfrost.data.dataset import BandStack
+from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
+from hoarfrost.optimise.loop import State
+from hoarfrost.physics.masks import soft_sphere
+from hoarfrost.reconstruct.backprojection import BackProjection
+from hoarfrost.reconstruct.half_maps import half_sums, inside
+from hoarfrost.types import Volume
+
+FURTHEST = 0.26
+"""Radians (15 degrees). Maps that lie further apart than this do not differ by a drift: there is no common map."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A rigid motion ``x -> rotation @ x + shift`` of the object; the shift in Å."""
+
+    rotation: Float[Tensor, "3 3"]
+    shift: Float[Tensor, "3"]
+
+    @property
+    def angle(self) -> float:
+        """Radians that it turns by."""
+        return float(torch.linalg.vector_norm(matrix_to_rotation_vector(self.rotation)))
+
+    def kept_by(self, symmetry: str) -> Motion:
+        """The part of a small motion that leaves the axes of a point group where they stand."""
+        name = symmetry.upper()
+        if name == "C1":
+            return self
+        # About and along a single axis a map is free; two axes fix it altogether.
+        along = torch.tensor([0.0, 0.0, 1.0 if name.startswith("C") else 0.0], dtype=self.rotation.dtype)
+        turn = matrix_to_rotation_vector(self.rotation) * along
+        return Motion(rotation_vector_to_matrix(turn), self.shift * along.to(self.shift))
+
+    def apply(
+        self, rotations: Float[Tensor, "n 3 3"], shifts: Float[Tensor, "n 2"], pixel_size: float
+    ) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 2"]]:
+        """Poses of the moved object that give the same images; shifts in pixels."""
+        turn = self.rotation.to(rotations)
+        origin = -(turn.mT @ self.shift.to(rotations)) / pixel_size
+        return rotations @ turn.mT, shifts + (rotations @ origin)[:, :2].to(shifts)
+
+
+def motion_between(
+    first: BackProjection, second: BackProjection, *, extent: float, radius: float, symmetry: str
+) -> Motion | None:
+    """What lays the map of the second half over that of the first; ``extent`` (the box) and ``radius`` in Å.
+
+    None where they lie apart by more than a drift, or already together, or do not agree better for it.
+    """
+    voxel_size = extent / first.grid.box
+    mask = soft_sphere(first.grid.box, radius / voxel_size, 3.0).to(first.sums)
+    maps = [
+        Volume(inside(half.volume(0.1 * half.weight_per_shell()), mask).cpu(), voxel_size) for half in (first, second)
+    ]
+    found = align_maps(maps[1], maps[0], hands=False, start=GlobalAlignment(_a_little_off(), False, 1.0))
+    motion = Motion(found.rotation.double(), found.shift.double()).kept_by(symmetry)
+    drift = max(motion.angle * radius, float(torch.linalg.vector_norm(motion.shift)))
+    # A fiftieth of a voxel at the surface is nothing.
+    if motion.angle > FURTHEST or drift < 0.02 * voxel_size:
+        return None
+    laid = move_volume(maps[1], motion.rotation, motion.shift)
+    shells = slice(1, first.grid.limit + 1)
+    before, after = (fourier_shell_correlation(maps[0], one)[shells].mean() for one in (maps[1], laid))
+    return motion if after > before else None
+
+
+def _a_little_off() -> Float[Tensor, "3 3"]:
+    """A degree about a general axis, to begin with.
+
+    Maps that are not turned at all are read at the grid's nodes, without the loss that any interpolation brings, so that
+    no small turn would look better.
+    """
+    return rotation_vector_to_matrix(torch.tensor([0.011, -0.007, 0.013], dtype=torch.float64))
+
+
+def moved(state: State, motion: Motion, pixel_size: float) -> State:
+    """The state with the particles of the second half moved."""
+    rows = (state["half"] == 2).nonzero()[:, 0]
+    rotations, shifts = motion.apply(state["rotations"][rows], state["shifts"][rows], pixel_size)
+    return state | {
+        "rotations": state["rotations"].index_copy(0, rows, rotations),
+        "shifts": state["shifts"].index_copy(0, rows, shifts),
+    }
+
+
+@dataclass(frozen=True)
+class JoinFrames:
+    """Lay the second half over the first, before all images are added up."""
+
+    stack: BandStack
+    limit: int
+    symmetry: str
+    name: str = "join"
+    title: str = "Laying the halves over each other"
+    steps: int = 1
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Make the maps of the present poses, and move the second half."""
+        sums = half_sums(self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry)
+        extent = self.stack.band.box * self.stack.pixel_size
+        motion = motion_between(*sums, extent=extent, radius=float(state["radius"]), symmetry=self.symmetry)
+        if motion is None:
+            return state, {"degrees": 0.0}
+        return moved(state, motion, self.stack.pixel_size), {
+            "degrees": float(torch.rad2deg(torch.tensor(motion.angle)))
+        }
