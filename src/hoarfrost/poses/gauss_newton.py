@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
-from hoarfrost.optimise.threads import in_parts, map_parts
+from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.representations.voxel import FourierVolume
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import in_plane
-from hoarfrost.optimise.threads import in_parts, map_parts
+from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.representations.base import Density
 
 IMAGES_AT_ONCE = 24

@@ -14,8 +14,8 @@ from hoarfrost.data.dataset import CPU, Normalisation, whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.optimise.loop import State
-from hoarfrost.optimise.threads import map_parts
 from hoarfrost.physics.masks import mask_from_map, soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, images_at_once, symmetrise
 from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power

@@ -18,7 +18,7 @@ from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.optimise.threads import map_parts
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, back_project, symmetrise
 from hoarfrost.representations.voxel import FourierVolume

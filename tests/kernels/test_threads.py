@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from hoarfrost.optimise.threads import map_parts
+from hoarfrost.kernels.threads import map_parts
 
 CPU = torch.device("cpu")
 

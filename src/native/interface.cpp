@@ -1,0 +1,49 @@
+// The functions that Python calls, each handed on to the kernel of the chosen instruction set.
+#include <algorithm>
+#include <atomic>
+
+#include "kernels.h"
+#include "processor.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+InstructionSet best() {
+    static const InstructionSet found = best_instruction_set();
+    return found;
+}
+
+std::atomic<int> limit{AMX};
+
+InstructionSet chosen() { return static_cast<InstructionSet>(std::min<int>(best(), limit.load())); }
+
+}  // namespace
+
+#if defined(HOARFROST_AMX)
+#define IF_AMX(call) case AMX: return hoarfrost::amx::call;
+#else
+#define IF_AMX(call)
+#endif
+#if defined(HOARFROST_X86)
+#define IF_X86(call) case AVX512: return hoarfrost::avx512::call; case AVX2: return hoarfrost::avx2::call;
+#else
+#define IF_X86(call)
+#endif
+#define DISPATCH(call)                              \
+    switch (chosen()) {                             \
+        IF_AMX(call)                                \
+        IF_X86(call)                                \
+        default: return hoarfrost::portable::call;  \
+    }
+
+// Version of this interface; Python refuses a library of another one.
+EXPORT int hoarfrost_interface_version() { return 1; }
+
+// The instruction set in use.
+EXPORT int hoarfrost_instructions() { return chosen(); }
+
+// Use nothing beyond an instruction set from now on.
+EXPORT void hoarfrost_limit_instructions(int highest) { limit.store(highest); }
+
+EXPORT std::int64_t hoarfrost_integer_products(std::int64_t rounds) { DISPATCH(integer_products(rounds)) }
