@@ -1,8 +1,8 @@
 import math
 
 import pytest
-import roma
 import torch
+from scipy.spatial.transform import Rotation
 
 from hoarfrost.geometry import rotations as rot
 
@@ -36,6 +36,48 @@ def test_euler_round_trip_at_random_and_at_the_poles(generator):
         torch.testing.assert_close(rot.euler_to_matrix(rot.matrix_to_euler(matrix)), matrix, atol=1e-13, rtol=0)
 
 
+def rotation_vectors(generator):
+    """Of all lengths: none, tiny, general, half a turn and next to it, beyond half a turn."""
+    axes = torch.nn.functional.normalize(torch.randn(60, 3, generator=generator, dtype=torch.float64), dim=-1)
+    axes[:3] = torch.eye(3, dtype=torch.float64)
+    angles = torch.tensor([0.0, 1e-9, 1e-4, 1.0, 2.5, math.pi - 1e-7, math.pi, 4.0], dtype=torch.float64)
+    return (axes[:, None] * angles[:, None]).flatten(0, 1)
+
+
+def test_rotation_vectors_and_quaternions_are_those_of_scipy(generator):
+    vectors = rotation_vectors(generator)
+    matrices = rot.rotation_vector_to_matrix(vectors)
+    reference = Rotation.from_rotvec(vectors.numpy())
+    torch.testing.assert_close(matrices, torch.from_numpy(reference.as_matrix()), atol=1e-14, rtol=0)
+    quaternions = rot.matrix_to_quaternion(matrices)
+    expected = torch.from_numpy(reference.as_quat())[:, [3, 0, 1, 2]]
+    torch.testing.assert_close((quaternions * expected).sum(-1).abs(), torch.ones(len(vectors), dtype=torch.float64))
+    torch.testing.assert_close(rot.quaternion_to_matrix(quaternions), matrices, atol=1e-14, rtol=0)
+    again = rot.matrix_to_rotation_vector(matrices)
+    assert torch.linalg.vector_norm(again, dim=-1).max() <= math.pi + 1e-12
+    torch.testing.assert_close(rot.rotation_vector_to_matrix(again), matrices, atol=1e-14, rtol=0)
+    short = torch.linalg.vector_norm(vectors, dim=-1) < 3.1
+    torch.testing.assert_close(again[short], vectors[short], atol=1e-13, rtol=1e-12)
+
+
+def test_rotation_matrix_is_differentiable_at_any_vector(generator):
+    for length in (0.0, 1e-6, 1.0, 3.5):
+        vector = torch.nn.functional.normalize(torch.randn(3, generator=generator, dtype=torch.float64), dim=0) * length
+        assert torch.autograd.gradcheck(rot.rotation_vector_to_matrix, vector.requires_grad_())
+
+
+def test_nearest_rotation_is_proper_and_nearest(generator):
+    matrices = torch.randn(50, 3, 3, generator=generator, dtype=torch.float64)
+    nearest = rot.nearest_rotation(matrices)
+    torch.testing.assert_close(torch.linalg.det(nearest), torch.ones(50, dtype=torch.float64))
+    distance = torch.linalg.matrix_norm(matrices - nearest)
+    others = nearest[:, None] @ rot.rotation_vector_to_matrix(
+        0.1 * torch.randn(50, 40, 3, generator=generator, dtype=torch.float64)
+    )
+    assert (torch.linalg.matrix_norm(matrices[:, None] - others) >= distance[:, None]).all()
+    torch.testing.assert_close(rot.nearest_rotation(nearest), nearest)
+
+
 def test_in_plane_adds_psi():
     angles = torch.tensor([0.3, 1.1, 0.4], dtype=torch.float64)
     turned = rot.in_plane(torch.tensor(0.25, dtype=torch.float64)) @ rot.euler_to_matrix(angles)
@@ -47,7 +89,7 @@ def test_in_plane_adds_psi():
 def test_geodesic_distance_is_the_angle(angle, generator):
     base = rot.random_rotations(10, generator)
     axis = torch.nn.functional.normalize(torch.randn(10, 3, generator=generator, dtype=torch.float64), dim=-1)
-    turned = roma.rotvec_to_rotmat(axis * angle) @ base
+    turned = rot.rotation_vector_to_matrix(axis * angle) @ base
     distance = rot.geodesic_distance(base, turned)
     torch.testing.assert_close(distance, torch.full((10,), angle, dtype=torch.float64), rtol=1e-6, atol=1e-12)
 
