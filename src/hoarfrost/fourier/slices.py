@@ -8,6 +8,7 @@ conjugate of its opposite.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.transforms import crop_or_pad_centred
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,31 @@ class SliceGrid:
 
         Values are those of the projections' orthonormal transforms: ``sqrt(D)`` times the volume's own.
         """
-        padded = crop_or_pad_centred(volume / self._kernel(volume), self.padded_box, (0, 1, 2))
-        spectrum = torch.fft.rfftn(torch.fft.ifftshift(padded, (0, 1, 2)), dim=(0, 1, 2)) / self.box
-        return spectrum[self._rows(volume.device)][:, self._rows(volume.device)][:, :, : self.shape[2]].contiguous()
+        n, rows, phase = self.padded_box, self._rows(volume.device), self._origin_phase(volume)
+        # What is dropped on one axis need not be transformed along the next.
+        spectrum = torch.fft.rfft(volume / self._kernel(volume), n=n, dim=2)[:, :, : self.shape[2]]
+        spectrum = torch.fft.fft(spectrum, n=n, dim=1)[:, rows]
+        spectrum = torch.fft.fft(spectrum, n=n, dim=0)[rows]
+        return spectrum * (phase[:, None, None] * phase[:, None] * (phase[self.centre :] / self.box))
 
     def inverse(self, grid: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "z y x"]:
         """The volume whose grid this is, up to the limit: transform back, crop, and undo the gridding kernel."""
-        n, rows = self.padded_box, self._rows(grid.device)
-        spectrum = grid.new_zeros(n, n, n // 2 + 1)
-        width = min(self.shape[2], n // 2 + 1)
-        spectrum[rows[:, None], rows[None, :], :width] = grid[:, :, :width]
-        padded = torch.fft.fftshift(torch.fft.irfftn(spectrum, s=(n, n, n), dim=(0, 1, 2)), (0, 1, 2))
-        volume = crop_or_pad_centred(padded, self.box, (0, 1, 2)) * self.box
+        n, box, rows = self.padded_box, self.box, self._rows(grid.device)
+        phase = self._origin_phase(grid.real).conj()
+        spectrum = grid * (phase[:, None, None] * phase[:, None] * (phase[self.centre :] * box))
+        for dim in (0, 1):
+            shape = list(spectrum.shape)
+            shape[dim] = n
+            spectrum = torch.fft.ifft(spectrum.new_zeros(shape).index_copy_(dim, rows, spectrum), dim=dim)
+            spectrum = spectrum.narrow(dim, 0, box)
+        volume = torch.fft.irfft(spectrum[:, :, : n // 2 + 1], n=n, dim=2)[:, :, :box]
         return volume / self._kernel(volume)
+
+    def _origin_phase(self, like: Float[Tensor, "..."]) -> Complex[Tensor, "side"]:
+        """Factors that move the origin of a transform from the first voxel to ``floor(D/2)``."""
+        k = torch.arange(-self.centre, self.centre + 1, device=like.device, dtype=torch.float64)
+        angle = (2 * math.pi * (self.box // 2) / self.padded_box) * k
+        return torch.polar(torch.ones_like(angle), angle).to(torch.promote_types(like.dtype, torch.complex64))
 
     def _rows(self, device: torch.device) -> Int[Tensor, "side"]:
         return torch.arange(-self.centre, self.centre + 1, device=device) % self.padded_box
