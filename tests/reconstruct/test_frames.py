@@ -36,9 +36,7 @@ def sums_of(phantom, rotations, shifts, poses, generator):
 )
 def test_a_drift_of_one_half_is_found_and_undone(turn, shift, generator):
     phantom = GaussianPhantom.random(25, 32.0, generator, sigma=5.0)
-    drift = Motion(
-        rotation_vector_to_matrix(torch.tensor([0.02, -0.03, 0.015]).double()), torch.tensor([1.2, -0.6, 0.9]).double()
-    )
+    drift = Motion(rotation_vector_to_matrix(torch.tensor(turn).double()), torch.tensor(shift).double())
     halves, poses = [], []
     for number in range(2):
         rotations, shifts = random_rotations(400, generator), torch.zeros(400, 2, dtype=torch.float64)

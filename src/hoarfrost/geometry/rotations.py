@@ -51,7 +51,7 @@ def rotation_vector_to_matrix(vectors: Float[Tensor, "*n 3"]) -> Float[Tensor, "
 def matrix_to_rotation_vector(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 3"]:
     """Rotation vector (axis times angle, radians) of a matrix; angles in [0, pi]."""
     quaternions = matrix_to_quaternion(rotations)
-    real, imaginary = quaternions[..., :1], quaternions[..., 1:]
+    imaginary, real = quaternions[..., :3], quaternions[..., 3:]
     length = torch.linalg.vector_norm(imaginary, dim=-1, keepdim=True)
     angle = 2 * torch.atan2(length, real)
     small = length < torch.finfo(length.dtype).eps
@@ -59,7 +59,7 @@ def matrix_to_rotation_vector(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tenso
 
 
 def matrix_to_quaternion(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 4"]:
-    """Unit quaternion (w, x, y, z) with w >= 0 of a matrix.
+    """Unit quaternion (x, y, z, w) with w >= 0 of a matrix.
 
     Its products with each of its own components stand in the matrix; the largest component is divided out (Shepperd,
     J. Guid. Control 1, 223 (1978)), so that no digits are lost at any angle.
@@ -67,21 +67,21 @@ def matrix_to_quaternion(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotations.unbind(-2))
     products = _matrix(
         [
-            [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
+            [1 + xx - yy - zz, xy + yx, xz + zx, zy - yz],
+            [xy + yx, 1 - xx + yy - zz, yz + zy, xz - zx],
+            [xz + zx, yz + zy, 1 - xx - yy + zz, yx - xy],
+            [zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz],
         ]
     )
     largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = torch.take_along_dim(products, largest[..., None, None], dim=-2)[..., 0, :]
     quaternions = torch.nn.functional.normalize(row, dim=-1)
-    return torch.where(quaternions[..., :1] < 0, -quaternions, quaternions)
+    return torch.where(quaternions[..., 3:] < 0, -quaternions, quaternions)
 
 
 def quaternion_to_matrix(quaternions: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 3 3"]:
-    """Rotation matrix of a unit quaternion (w, x, y, z)."""
-    w, x, y, z = quaternions.unbind(-1)
+    """Rotation matrix of a unit quaternion (x, y, z, w)."""
+    x, y, z, w = quaternions.unbind(-1)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
