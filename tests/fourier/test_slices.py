@@ -45,12 +45,12 @@ def test_insertion_is_the_exact_adjoint_of_extraction(generator):
     data = torch.randn(5, len(band), 2, generator=generator, dtype=torch.float64)
     field, data = torch.view_as_complex(field), torch.view_as_complex(data)
     extracted = grid.extract(as_table(field), points)[..., 0]
-    sums = torch.zeros(3, field.numel(), dtype=torch.float64)
+    sums = torch.zeros(field.numel(), 3, dtype=torch.float64)
     grid.insert(sums, points, data, torch.ones(5, len(band), dtype=torch.float64))
     left = (extracted.conj() * data).real.sum()
-    right = (field.flatten().conj() * torch.complex(sums[0], sums[1])).real.sum()
+    right = (field.flatten().conj() * torch.complex(sums[:, 0], sums[:, 1])).real.sum()
     torch.testing.assert_close(left, right)
-    torch.testing.assert_close(sums[2].sum(), torch.tensor(5.0 * len(band), dtype=torch.float64))
+    torch.testing.assert_close(sums[:, 2].sum(), torch.tensor(5.0 * len(band), dtype=torch.float64))
 
 
 def test_grid_and_volume_are_inverse_up_to_the_limit(generator):

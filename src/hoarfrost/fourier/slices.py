@@ -139,7 +139,7 @@ class SliceGrid:
 
     def insert(
         self,
-        sums: Float[Tensor, "3 nodes"],
+        sums: Float[Tensor, "nodes 3"],
         points: Float[Tensor, "n m 3"],
         values: Complex[Tensor, "n m"],
         weights: Float[Tensor, "n m"],
@@ -147,13 +147,12 @@ class SliceGrid:
         """Add values and weights at ``points`` to running sums (re, im, weight) over the nodes: the adjoint of extract."""
         index, weight, sign = self.neighbours(points)
         nodes = index.long().flatten()
-        for row, value in ((0, values.real), (1, values.imag), (2, weights)):
-            flat = value.flatten() * sign if row == 1 else value.flatten()
-            sums[row].scatter_add_(0, nodes, (flat[:, None] * weight).flatten())
+        for column, value in enumerate((values.real.flatten(), values.imag.flatten() * sign, weights.flatten())):
+            sums[:, column].scatter_add_(0, nodes, (value[:, None] * weight).flatten())
 
-    def fold(self, sums: Float[Tensor, "3 nodes"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
+    def fold(self, sums: Float[Tensor, "nodes 3"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
         """Sums as a Hermitian grid and its weights: on the plane kx = 0 every node also takes what its opposite got."""
-        real, imaginary, weight = sums.unflatten(1, self.shape).clone().unbind(0)
+        real, imaginary, weight = (field.contiguous() for field in sums.unflatten(0, self.shape).unbind(-1))
         for field, parity in ((real, 1), (imaginary, -1), (weight, 1)):
             field[:, :, 0] += parity * field[:, :, 0].flip(0, 1)
         return torch.complex(real, imaginary), weight

@@ -186,7 +186,7 @@ class AnnealedMap:
         grid = self.model.grid(self.schedule.last_limit)
         common = (node_shells(grid) <= self.model.common_limit).flatten()
         return {
-            f"{self.name}.sums": state["sums"] * common,
+            f"{self.name}.sums": state["sums"] * common[:, None],
             f"{self.name}.noise": state["noise"],
             f"{self.name}.power": state["power"],
             f"{self.name}.scores": torch.zeros(0),

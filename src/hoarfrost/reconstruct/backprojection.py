@@ -27,13 +27,13 @@ class BackProjection:
     """Running sums over a slice grid: real part, imaginary part and weight of every node."""
 
     grid: SliceGrid
-    sums: Float[Tensor, "3 nodes"]
+    sums: Float[Tensor, "nodes 3"]
 
     @classmethod
     def empty(cls, grid: SliceGrid, device: torch.device | None = None) -> BackProjection:
         """Sums of no image."""
         depth, height, width = grid.shape
-        return cls(grid, torch.zeros(3, depth * height * width, device=device))
+        return cls(grid, torch.zeros(depth * height * width, 3, device=device))
 
     def add(self, images: BandImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> None:
         """Insert a batch at its poses (shifts in pixels)."""
@@ -122,8 +122,7 @@ def _averaged(sums: BackProjection, frames: Float[Tensor, "n 3 3"], centre: Floa
             points = nodes[part] @ frame
             values = grid.extract(table, points[None])[0]
             data, weights = values[..., 0] * torch.exp(1j * (points @ phase)), values[..., 1].real
-            total[:, part] += torch.stack([data.real, data.imag, weights]) / len(frames)
+            total[part] += torch.stack([data.real, data.imag, weights], dim=-1) / len(frames)
     # Folding adds opposite nodes of the plane kx = 0, which already hold the folded sums here.
-    plane = total.unflatten(1, grid.shape)
-    plane[..., 0] *= 0.5
+    total.unflatten(0, grid.shape)[:, :, 0] *= 0.5
     return BackProjection(grid, total)

@@ -78,7 +78,7 @@ class FinalMaps:
 
 
 def finish_maps(
-    sums: tuple[Float[Tensor, "3 nodes"], Float[Tensor, "3 nodes"]],
+    sums: tuple[Float[Tensor, "nodes 3"], Float[Tensor, "nodes 3"]],
     grid: SliceGrid,
     *,
     voxel_size: float,
