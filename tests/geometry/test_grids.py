@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hoarfrost.geometry.rotations import geodesic_distance, in_plane, random_rotations
-from hoarfrost.geometry.shift_grid import shift_grid, subdivide
+from hoarfrost.geometry.shift_grid import shift_cells, shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
 
 
@@ -29,7 +29,31 @@ def test_children_nest(generator):
     assert torch.equal(children.flatten().sort().values, torch.arange(len(fine)))
     assert torch.equal(fine.parents(children), torch.arange(len(coarse))[:, None].expand(-1, 8))
     distance = geodesic_distance(fine.rotations(children), coarse.rotations()[:, None].expand(-1, 8, 3, 3))
-    assert distance.max() < coarse.spacing
+    # Half the diagonal of a cube's eighth is 0.43 of its side; HEALPix cells are not quite cubes.
+    assert distance.max() < 0.7 * coarse.spacing
+    assert distance.mean() < 0.46 * coarse.spacing
+
+
+def test_the_nearest_orientation_is_that_of_the_cell(generator):
+    grid = OrientationGrid(2)
+    assert torch.equal(grid.nearest(grid.rotations()), torch.arange(len(grid)))
+    rotations = random_rotations(200, generator)
+    found = grid.nearest(rotations)
+    assert geodesic_distance(grid.rotations(found), rotations).max() < 1.1 * grid.spacing
+    nearest = torch.stack([geodesic_distance(rotation, grid.rotations()).argmin() for rotation in rotations])
+    assert (found == nearest).double().mean() > 0.8
+    assert (grid.neighbours(found) == nearest[:, None]).any(1).all()
+
+
+def test_neighbours_surround_an_orientation():
+    grid = OrientationGrid(2)
+    every = torch.arange(len(grid))
+    neighbours = grid.neighbours(every)
+    assert torch.equal(neighbours[:, 0], every)
+    assert (neighbours.sort(1).values.diff(dim=1) > 0).all()
+    distance = geodesic_distance(grid.rotations(neighbours), grid.rotations()[:, None].expand(-1, 27, 3, 3))
+    assert distance.max() < 2.3 * grid.spacing
+    assert distance[:, 1:].min() > 0.8 * grid.spacing
 
 
 def test_half_turns_are_half_the_in_plane_grid_away():
@@ -47,6 +71,15 @@ def test_shift_grid_is_a_square_without_corners():
     assert grid.norm(dim=-1).max() == pytest.approx(math.hypot(9.6, 6.4))
     assert (grid == 0).all(-1).any()
     assert torch.equal(shift_grid(9.6, 1), torch.zeros(1, 2))
-    fine = subdivide(grid, 3.2)
-    torch.testing.assert_close(fine.mean(1), grid)
-    torch.testing.assert_close(fine[0, 1, 0] - fine[0, 0, 0], torch.tensor(1.6))
+
+
+def test_shift_cells_nest():
+    coarse = shift_cells(20.0, 14)
+    assert len(coarse) == 196
+    assert coarse.unique(dim=0).shape == coarse.shape
+    torch.testing.assert_close(coarse.mean(0), torch.zeros(2))
+    torch.testing.assert_close(coarse[1] - coarse[0], torch.tensor([20 / 7, 0.0]))
+    finer = (coarse[:, None] + shift_cells(20 / 14, 2)).flatten(0, 1)
+    expected = shift_cells(20.0, 28)
+    order = [rows.round(decimals=3).unique(dim=0) for rows in (finer, expected)]
+    torch.testing.assert_close(order[0], order[1])

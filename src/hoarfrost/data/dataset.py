@@ -53,6 +53,11 @@ class BandImages:
         vectors = self.vectors * self.band.shift_phases(-shifts.to(self.transfer))
         return BandImages(self.band, vectors, self.transfer, self.frequency_matrix)
 
+    def prefix(self, limit: int) -> BandImages:
+        """The images in the smaller band to ``limit``; in their own where that ends before it."""
+        band = self.band.prefix(min(limit, self.band.limit))
+        return BandImages(band, self.vectors[:, : len(band)], self.transfer[:, : len(band)], self.frequency_matrix)
+
     def to(self, device: torch.device) -> BandImages:
         """The batch on another device."""
         matrix = None if self.frequency_matrix is None else self.frequency_matrix.to(device)

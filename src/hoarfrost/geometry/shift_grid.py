@@ -21,8 +21,11 @@ def shift_grid(extent: float, count: int) -> Float[Tensor, "t 2"]:
     return torch.stack([x[~corner], y[~corner]], dim=-1)
 
 
-def subdivide(shifts: Float[Tensor, "*n 2"], step: float) -> Float[Tensor, "*n 4 2"]:
-    """The four shifts of half the step in each shift's cell."""
-    quarter = step / 4
-    offsets = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]], dtype=shifts.dtype)
-    return shifts[..., None, :] + quarter * offsets.to(shifts.device)
+def shift_cells(extent: float, count: int) -> Float[Tensor, "t 2"]:
+    """Centres (x, y) of the ``count x count`` equal cells of the square ``[-extent, extent]^2``.
+
+    Grids nest: the square of one cell, ``extent / count``, is cut into cells again. The unit is the caller's.
+    """
+    axis = (2 * torch.arange(count) + 1 - count) * (extent / count)
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    return torch.stack([x, y], dim=-1).flatten(0, 1)

@@ -63,16 +63,60 @@ class OrientationGrid:
         psi = self.in_plane_angles[indices % self.in_plane_count]
         return euler_to_matrix(torch.cat([direction, psi[..., None]], dim=-1))
 
+    def nearest(self, rotations: Float[Tensor, "*n 3 3"]) -> Int[Tensor, "*n"]:
+        """The orientation in whose cell each rotation lies: its pixel of the sphere, and the nearest in-plane angle."""
+        rotations = rotations.double().cpu()
+        x, y, z = rotations[..., 2, :].unbind(-1)
+        tilt, rot = torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x) % (2 * math.pi)
+        pixel = np.asarray(healpix.ang2pix(2**self.order, tilt.numpy(), rot.numpy(), nest=True))
+        direction = torch.from_numpy(pixel).long()
+        psi = _in_plane_angle(rotations @ self._frames[direction].mT)
+        return direction * self.in_plane_count + (psi / self.spacing - 0.5).round().long() % self.in_plane_count
+
+    def neighbours(self, indices: Int[Tensor, "*n"]) -> Int[Tensor, "*n 27"]:
+        """Each orientation (first) and the 26 around it: the nine nearest directions at three in-plane angles each."""
+        direction, psi = indices // self.in_plane_count, indices % self.in_plane_count
+        wanted, place = direction.unique(return_inverse=True)
+        views = self._frames[:, 2]
+        near = torch.cat([(views[part] @ views.T).topk(9).indices for part in wanted.split(1024)])
+        turn = _in_plane_angle(self._frames[wanted][:, None] @ self._frames[near].mT)
+        turns = (turn / self.spacing).round().long()[place]
+        angles = (psi[..., None] + turns)[..., None] + torch.tensor([0, -1, 1])
+        return (near[place][..., None] * self.in_plane_count + angles % self.in_plane_count).flatten(-2)
+
     def children(self, indices: Int[Tensor, "*n"]) -> Int[Tensor, "*n 8"]:
-        """The eight orientations of the next order that share each orientation's cell."""
+        """The eight orientations of the next order that share each orientation's cell.
+
+        They are its four nested directions at the two in-plane angles next to its own. Angles are compared after the
+        shortest turn from one direction to the other: near the poles ``rot`` changes much and the image little.
+        """
         direction, psi = indices // self.in_plane_count, indices % self.in_plane_count
         finer = OrientationGrid(self.order + 1)
-        directions = 4 * direction[..., None] + torch.arange(4).repeat_interleave(2)
-        angles = 2 * psi[..., None] + torch.arange(2).repeat(4)
-        return directions * finer.in_plane_count + angles
+        directions = 4 * direction[..., None] + torch.arange(4)
+        angles = 2 * psi[..., None] + self._turns_to_children[direction]
+        angles = (angles[..., None] + torch.arange(2)) % finer.in_plane_count
+        return (directions[..., None] * finer.in_plane_count + angles).flatten(-2)
 
     def parents(self, indices: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """The orientation of the order before whose cell holds each orientation."""
         coarser = OrientationGrid(self.order - 1)
         direction, psi = indices // self.in_plane_count, indices % self.in_plane_count
+        psi = (psi - coarser._turns_to_children.flatten()[direction]) % self.in_plane_count
         return (direction // 4) * coarser.in_plane_count + psi // 2
+
+    @cached_property
+    def _frames(self) -> Float[Tensor, "d 3 3"]:
+        """Rotations of the viewing directions at psi = 0, float64."""
+        return euler_to_matrix(torch.cat([self.directions, torch.zeros(self.direction_count, 1)], dim=-1))
+
+    @cached_property
+    def _turns_to_children(self) -> Int[Tensor, "d 4"]:
+        """In-plane steps of the next order by which a child's frame is turned against its parent's."""
+        finer = OrientationGrid(self.order + 1)
+        turn = _in_plane_angle(self._frames[:, None] @ finer._frames.unflatten(0, (-1, 4)).mT)
+        return (turn / finer.spacing).round().long()
+
+
+def _in_plane_angle(rotations: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n"]:
+    """The angle of the turn of the image plane that is nearest to a rotation."""
+    return torch.atan2(rotations[..., 0, 1] - rotations[..., 1, 0], rotations[..., 0, 0] + rotations[..., 1, 1])

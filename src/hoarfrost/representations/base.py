@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from hoarfrost.fourier.band import Band
@@ -27,3 +27,17 @@ class Density(Protocol):
     def to_volume(self, box: int) -> Volume:
         """The density as a map of ``box`` voxels a side over the same extent."""
         ...
+
+
+@runtime_checkable
+class ParticleDensity(Density, Protocol):
+    """A density of its own for every image of a batch; slice ``i`` of :meth:`project` is that of image ``i``."""
+
+    def of_images(self, rows: Int[Tensor, "p"]) -> ParticleDensity:
+        """The densities of these images, which may repeat."""
+        ...
+
+
+def of_images(density: Density, rows: Int[Tensor, "p"]) -> Density:
+    """The density or densities of these images of a batch: a common one stays as it is."""
+    return density.of_images(rows) if isinstance(density, ParticleDensity) else density
