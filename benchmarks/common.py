@@ -137,7 +137,7 @@ def run_figures(run: Path) -> Row:
 def source_hash() -> str:
     """One name for the state of the package's code."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in sorted(path for pattern in ("*.py", "*.h", "*.cpp") for path in (ROOT / "src").rglob(pattern)):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -145,7 +145,8 @@ def source_hash() -> str:
 def machine_line() -> str:
     """The machine in a few words; rows measured on another one do not count as done."""
     machine = describe_machine()
-    return f"{machine['processor']}, {machine['cores']} cores" + "".join(f", {gpu}" for gpu in machine["gpus"])
+    words = [machine["processor"], f"{machine['cores']} cores", f"kernels {machine['kernels']}", *machine["gpus"]]
+    return ", ".join(words)
 
 
 @dataclass

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from hoarfrost.errors import InputError
+from hoarfrost.kernels.library import instruction_set
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory, GPUs, and the libraries that set the speed."""
     return {
         "processor": _processor(),
+        "kernels": instruction_set() or "none",
         "cores": available_cores(),
         "memory_bytes": total_memory(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
