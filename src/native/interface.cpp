@@ -47,3 +47,15 @@ EXPORT int hoarfrost_instructions() { return chosen(); }
 EXPORT void hoarfrost_limit_instructions(int highest) { limit.store(highest); }
 
 EXPORT std::int64_t hoarfrost_integer_products(std::int64_t rounds) { DISPATCH(integer_products(rounds)) }
+
+EXPORT void hoarfrost_insertion_sizes(std::int64_t centre, std::int64_t limit, std::int64_t* sizes) {
+    DISPATCH(insertion_sizes(centre, limit, sizes))
+}
+
+EXPORT void hoarfrost_arrange_slices(const hoarfrost::InsertedSlices* slices, std::int64_t part) {
+    DISPATCH(arrange_slices(*slices, part))
+}
+
+EXPORT void hoarfrost_fill_slab(const hoarfrost::InsertedSlices* slices, std::int64_t slab, float* sums) {
+    DISPATCH(fill_slab(*slices, slab, sums))
+}

@@ -3,9 +3,30 @@
 
 #include <cstdint>
 
-#define HOARFROST_KERNELS(name)                              \
-    namespace hoarfrost::name {                              \
-    std::int64_t integer_products(std::int64_t rounds);      \
+namespace hoarfrost {
+
+// Slices on their way into the sums of a grid.
+struct InsertedSlices {
+    std::int64_t images, images_a_part, coefficients, limit, centre;
+    const std::int32_t* order;  // (coefficient): the band's coefficients by kx, then ky
+    const float* frames;        // (image, 2, 3): grid coordinates (x, y, z) of a step along kx and along ky
+    const float* values;        // (image, coefficient, 2)
+    const float* weights;       // (image, coefficient): weights of the values, or transfer functions with shifts
+    const float* shifts;        // (image, 2) in boxes; null for values that are inserted as they are
+    float* points;              // (image, coefficient, 3): re, im, weight, arranged
+    std::uint64_t* pieces;      // (part, pieces_a_part), sorted by block
+    std::int64_t pieces_a_part;
+    std::int32_t* offsets;      // (part, blocks + 1) into pieces
+};
+
+}  // namespace hoarfrost
+
+#define HOARFROST_KERNELS(name)                                                          \
+    namespace hoarfrost::name {                                                          \
+    std::int64_t integer_products(std::int64_t rounds);                                  \
+    void insertion_sizes(std::int64_t centre, std::int64_t limit, std::int64_t* sizes);  \
+    void arrange_slices(const InsertedSlices& slices, std::int64_t part);                \
+    void fill_slab(const InsertedSlices& slices, std::int64_t slab, float* sums);        \
     }
 
 HOARFROST_KERNELS(portable)

@@ -50,6 +50,12 @@ class Band:
         return torch.stack([kx[order], ky[order]], dim=-1)
 
     @cached_property
+    def raster(self) -> Int[Tensor, "m"]:
+        """The coefficients by kx, then ky."""
+        kx, ky = self.k.unbind(-1)
+        return torch.argsort(kx * (2 * self.limit + 1) + ky)
+
+    @cached_property
     def radius(self) -> Float[Tensor, "m"]:
         """``|k|`` in Fourier pixels, float64."""
         return torch.linalg.vector_norm(self.k.double(), dim=-1)

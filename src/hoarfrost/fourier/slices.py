@@ -17,6 +17,12 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hoarfrost.fourier.band import Band
+from hoarfrost.kernels.insertion import insert_slices
+from hoarfrost.kernels.library import compiled_for
+from hoarfrost.kernels.threads import in_parts
+
+POINTS_AT_ONCE = 60_000
+"""Slice points that PyTorch inserts together: their nodes and weights stay in the second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +98,7 @@ class SliceGrid:
         frequency_matrix: Float[Tensor, "n 2 2"] | None = None,
     ) -> Float[Tensor, "n m 3"]:
         """Grid coordinates (x, y, z) of the slice points ``R^T M k``, centred on zero frequency."""
-        frames = rotations[:, :2]
-        if frequency_matrix is not None:
-            frames = frequency_matrix.mT @ frames
-        return (band.k.to(rotations) * self.padding) @ frames
+        return band.k.to(rotations) @ self._frames(rotations, frequency_matrix)
 
     def neighbours(
         self, points: Float[Tensor, "*p 3"]
@@ -149,6 +152,54 @@ class SliceGrid:
         nodes = index.long().flatten()
         for column, value in enumerate((values.real.flatten(), values.imag.flatten() * sign, weights.flatten())):
             sums[:, column].scatter_add_(0, nodes, (value[:, None] * weight).flatten())
+
+    def insert_slices(
+        self,
+        sums: Float[Tensor, "nodes 3"],
+        rotations: Float[Tensor, "n 3 3"],
+        band: Band,
+        values: Complex[Tensor, "n m"],
+        weights: Float[Tensor, "n m"],
+        frequency_matrix: Float[Tensor, "n 2 2"] | None = None,
+    ) -> None:
+        """Add values and weights of whole slices to running sums over the nodes."""
+        if compiled_for(sums):
+            frames = self._frames(rotations, frequency_matrix)
+            insert_slices(sums, self.centre, band.limit, band.raster, frames, values, weights)
+            return
+        for rows in in_parts(len(values), max(1, POINTS_AT_ONCE // len(band))):
+            matrix = None if frequency_matrix is None else frequency_matrix[rows]
+            self.insert(sums, self.points(rotations[rows], band, matrix), values[rows], weights[rows])
+
+    def insert_images(
+        self,
+        sums: Float[Tensor, "nodes 3"],
+        rotations: Float[Tensor, "n 3 3"],
+        shifts: Float[Tensor, "n 2"],
+        band: Band,
+        vectors: Complex[Tensor, "n m"],
+        transfer: Float[Tensor, "n m"],
+        frequency_matrix: Float[Tensor, "n 2 2"] | None = None,
+    ) -> None:
+        """Add ``C X exp(2 pi i k.t)`` and ``C^2`` of images X with transfer functions C, particles at t pixels."""
+        if compiled_for(sums):
+            frames = self._frames(rotations, frequency_matrix)
+            insert_slices(sums, self.centre, band.limit, band.raster, frames, vectors, transfer, shifts / band.box)
+            return
+        for rows in in_parts(len(vectors), max(1, POINTS_AT_ONCE // len(band))):
+            matrix = None if frequency_matrix is None else frequency_matrix[rows]
+            data = vectors[rows] * transfer[rows] * band.shift_phases(-shifts[rows].to(transfer))
+            points = self.points(rotations[rows].to(transfer), band, matrix)
+            self.insert(sums, points, data, transfer[rows].square())
+
+    def _frames(
+        self, rotations: Float[Tensor, "n 3 3"], frequency_matrix: Float[Tensor, "n 2 2"] | None
+    ) -> Float[Tensor, "n 2 3"]:
+        """Grid coordinates (x, y, z) of one step along kx and one along ky: the rows of ``M^T R``, padded."""
+        frames = rotations[:, :2]
+        if frequency_matrix is not None:
+            frames = frequency_matrix.to(frames).mT @ frames
+        return self.padding * frames
 
     def fold(self, sums: Float[Tensor, "nodes 3"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
         """Sums as a Hermitian grid and its weights: on the plane kx = 0 every node also takes what its opposite got."""

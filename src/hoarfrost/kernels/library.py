@@ -58,6 +58,12 @@ def limit_instructions(highest: str) -> str:
     return INSTRUCTION_SETS[loaded.hoarfrost_instructions()]
 
 
+def compiled_for(*tensors: Tensor) -> bool:
+    """Whether a kernel can work on these: there are kernels, and the numbers are float32 or complex64 in memory."""
+    kinds = (torch.float32, torch.complex64)
+    return library() is not None and all(one.device.type == "cpu" and one.dtype in kinds for one in tensors)
+
+
 def pointer(tensor: Tensor, dtype: torch.dtype) -> ctypes.c_void_p:
     """Where a tensor's numbers begin, for a kernel. The tensor must outlive the call.
 

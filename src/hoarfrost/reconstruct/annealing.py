@@ -268,8 +268,7 @@ def insert_assigned(
     used = (shares.sum(1) > 0).nonzero()[:, 0]
     rotations = bank.rotations[:kept].to(device)[used]
     for operator in point_group(symmetry).to(rotations):
-        points = sums.grid.points(rotations @ operator, bank.band)
-        sums.grid.insert(sums.sums, points, numerator[used], denominator[used])
+        sums.grid.insert_slices(sums.sums, rotations @ operator, bank.band, numerator[used], denominator[used])
 
 
 def _add_rows(target: Complex[Tensor, "r m"], rows: Int[Tensor, "k"], values: Complex[Tensor, "k m"]) -> None:
