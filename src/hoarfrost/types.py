@@ -170,8 +170,9 @@ class Poses:
 class Particles:
     """A particle stack: lazily read images, their optics, and poses where they are known.
 
-    ``half`` is 1 or 2 (0 where a particle belongs to neither); ``classes`` counts from 1. ``source`` is the table the
-    particles were read from; only :mod:`hoarfrost.io` looks inside it, to write every column back.
+    ``half`` is 1 or 2 (0 where a particle belongs to neither); ``classes`` counts from 1; ``junk`` is the probability
+    that an image shows no particle. ``source`` is the table the particles were read from; only :mod:`hoarfrost.io`
+    looks inside it, to write every column back.
     """
 
     images: ImageSource
@@ -179,6 +180,7 @@ class Particles:
     poses: Poses | None = None
     half: Int[Tensor, "n"] | None = None
     classes: Int[Tensor, "n"] | None = None
+    junk: Float[Tensor, "n"] | None = None
     source: Any = None
 
     def __len__(self) -> int:
@@ -210,6 +212,7 @@ class Particles:
             poses=None if self.poses is None else self.poses[rows],
             half=pick(self.half),
             classes=pick(self.classes),
+            junk=pick(self.junk),
             source=None if self.source is None else self.source[rows],
         )
 

@@ -36,6 +36,7 @@ class Evidence:
     diameter: float | None = None  # Å
     fsc: HalfMapFSC | None = None
     agreement: float | None = None  # mean FSC of the chosen start's map with that of the best other
+    division: float | None = None  # agreement (Cohen's kappa) of the division into classes with the best other
     axes: float | None = None  # mean FSC of the start's map with its copies turned by the point group
     confidence: float | None = None  # median over particles
     unseen: float | None = None  # share of Fourier directions without data
@@ -57,6 +58,7 @@ def judge(evidence: Evidence) -> Verdict:
     remarks = [
         *_of_halves(evidence),
         *_of_starts(evidence),
+        *_of_division(evidence),
         *_of_axes(evidence),
         *_of_views(evidence),
         *_of_poses(evidence),
@@ -140,6 +142,20 @@ def _of_starts(evidence: Evidence) -> list[Remark]:
         )
         return [("caution", text)]
     return [("good", f"Independent random starts came to the same map: {found}.")]
+
+
+def _of_division(evidence: Evidence) -> list[Remark]:
+    division = evidence.division
+    if division is None:
+        return []
+    found = f"they put the same particles together to {100 * division:.0f} % (chance is 0)"
+    if division < ALIKE:
+        text = (
+            f"Independent divisions of the particles into classes disagree ({found}): the classes may divide noise. "
+            "Try fewer classes."
+        )
+        return [("caution", text)]
+    return [("good", f"Independent divisions of the particles came to the same classes: {found}.")]
 
 
 def _of_axes(evidence: Evidence) -> list[Remark]:

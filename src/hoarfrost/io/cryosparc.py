@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
-from hoarfrost.io.cryosparc_fields import ALIGNMENT, CONFIDENCE, CTF, NOT_APPLIED, load_particles
+from hoarfrost.io.cryosparc_fields import ALIGNMENT, CONFIDENCE, CTF, JUNK, NOT_APPLIED, load_particles
 from hoarfrost.io.files import replacing
 from hoarfrost.io.records import decimal, join_records, unique_ids, with_fields, without_fields
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
@@ -188,15 +188,19 @@ class CryosparcTable:
         best = self._best_class()
         return None if best is None else best + 1
 
+    def junk(self) -> Float[Tensor, "n"] | None:
+        """``hoarfrost/junk_probability``."""
+        return self._number(JUNK) if JUNK in self._fields else None
+
     def updated(self, particles: Particles) -> CryosparcTable:
-        """Poses, halves, classes and CTF values of ``particles``; records that did not change keep every bit.
+        """Poses, halves, classes, junk and CTF values of ``particles``; records that did not change keep every bit.
 
         Where ``particles`` have no poses, the group ``alignments3D`` is left out.
         """
         pixel_size = self.pixel_size()
         if pixel_size is None:
             pixel_size = particles.optics.pixel_size
-        table = self._with_ctf(particles, pixel_size)
+        table = self._with_ctf(particles, pixel_size)._with_junk(particles.junk)
         if particles.poses is None:
             dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == CONFIDENCE]
             return replace(table, data=without_fields(table.data, dropped))
@@ -275,6 +279,11 @@ class CryosparcTable:
                     np.where((new == was).numpy(), self.data[name], values) if name in self._fields else values
                 )
         return replace(self, data=with_fields(self.data, fields))
+
+    def _with_junk(self, junk: Float[Tensor, "n"] | None) -> CryosparcTable:
+        if junk is None:
+            return replace(self, data=without_fields(self.data, [JUNK])) if JUNK in self._fields else self
+        return replace(self, data=with_fields(self.data, {JUNK: junk.cpu().numpy().astype(np.float32)}))
 
     def _with_poses(self, particles: Particles, poses: Poses, pixel_size: Tensor) -> CryosparcTable:
         count, old = len(self), self.poses(pixel_size)

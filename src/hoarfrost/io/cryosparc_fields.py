@@ -11,6 +11,7 @@ from hoarfrost.errors import InputError
 from hoarfrost.io.records import load_records
 
 CONFIDENCE = "hoarfrost/confidence"
+JUNK = "hoarfrost/junk_probability"
 # Fields whose meaning in our terms is not documented well enough to apply; non-zero values are named in the log.
 NOT_APPLIED = ("ctf/tilt_A", "ctf/shift_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
 # Field of Optics, field of the file, value where the file lacks it. Both sides use the same units.
@@ -28,7 +29,7 @@ CTF = (
 # What the fields that are read hold: kind of value, shape of one row's. All others are only kept.
 _HELD: dict[str, tuple[str, tuple[int, ...]]] = {
     "uid": ("integer", ()), "blob/path": ("text", ()), "blob/idx": ("integer", ()), "blob/shape": ("integer", (2,)),
-    "blob/psize_A": ("number", ()), "ctf/exp_group_id": ("integer", ()), CONFIDENCE: ("number", ()),
+    "blob/psize_A": ("number", ()), "ctf/exp_group_id": ("integer", ()), CONFIDENCE: ("number", ()), JUNK: ("number", ()),
     "alignments3D/pose": ("number", (3,)), "alignments3D/shift": ("number", (2,)),
     "alignments3D/psize_A": ("number", ()), "alignments3D/class_posterior": ("number", ()),
     "alignments3D/split": ("integer", ()), "alignments3D/class": ("integer", ()),

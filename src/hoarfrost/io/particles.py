@@ -59,7 +59,9 @@ def read_particles(
     optics, poses = table.optics(pixel_size), table.poses(pixel_size)
     if images is None:
         images = _find_images(table, root, require_images)
-    return Particles(images=images, optics=optics, poses=poses, half=half, classes=classes, source=table)
+    return Particles(
+        images=images, optics=optics, poses=poses, half=half, classes=classes, junk=table.junk(), source=table
+    )
 
 
 def write_particles(particles: Particles, path: Path | str, *, like: Path | str | None = None) -> None:

@@ -16,11 +16,13 @@ from hoarfrost.geometry.rotations import euler_to_matrix
 from hoarfrost.io.relion_columns import (
     ANGLES,
     CONFIDENCE,
+    JUNK,
     ORIGINS,
     PIXEL_ORIGINS,
     new_blocks,
     with_ctf,
     with_integers,
+    with_numbers,
     with_poses,
 )
 from hoarfrost.io.star import StarBlock, decode, number_tokens, read_star, text_tokens, unquoted, write_star
@@ -178,11 +180,15 @@ class RelionTable:
         """``rlnClassNumber``."""
         return self._integers("rlnClassNumber")
 
+    def junk(self) -> Float[Tensor, "n"] | None:
+        """``hoarfrostJunkProbability``."""
+        return self._particle_number(JUNK) if JUNK in self.particles else None
+
     def updated(self, particles: Particles) -> RelionTable:
         """Poses, halves, classes, confidence and per-particle CTF columns of ``particles``; all else as it stands.
 
         A value that is the one the column already gives keeps its text. Columns of what ``particles`` do not have
-        (poses, halves, classes, confidence) are left out.
+        (poses, halves, classes, confidence, junk) are left out.
         """
         pixel_size = self.pixel_size()
         if pixel_size is None:
@@ -196,6 +202,7 @@ class RelionTable:
         )
         block = with_integers(block, "rlnRandomSubset", particles.half, self.half())
         block = with_integers(block, "rlnClassNumber", particles.classes, self.classes())
+        block = with_numbers(block, JUNK, particles.junk, self.junk())
         block = with_ctf(block, particles.optics, self.optics(pixel_size))
         return self._with_particles(block)
 

@@ -19,6 +19,7 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
 PIXEL_ORIGINS = ("rlnOriginX", "rlnOriginY")
 CONFIDENCE = "rlnMaxValueProbDistribution"
+JUNK = "hoarfrostJunkProbability"
 # Columns that a particle has for itself: field of Optics, label, value in the file for one inside.
 PER_PARTICLE = (
     ("defocus_u", "rlnDefocusU", 1.0),
@@ -59,13 +60,18 @@ def with_poses(
         origins = 0.0 - shifts if pair is ORIGINS else (0.0 - shifts) / pixel_size[:, None]
         for label, column in zip(pair, origins.numpy().T, strict=True):
             block = _merged(block, label, number_tokens(column), moved)
-    if new.confidence is None:
-        return block.without([CONFIDENCE])
-    confidence = new.confidence.double().cpu().numpy()
-    same = np.zeros(len(block), dtype=bool)
-    if old is not None and old.confidence is not None:
-        same = confidence == old.confidence.numpy()
-    return _merged(block, CONFIDENCE, number_tokens(confidence), same)
+    return with_numbers(block, CONFIDENCE, new.confidence, None if old is None else old.confidence)
+
+
+def with_numbers(
+    block: StarBlock, label: str, new: Float[Tensor, "n"] | None, old: Float[Tensor, "n"] | None
+) -> StarBlock:
+    """The particles with a column of numbers exchanged, added, or (where there are none) left out."""
+    if new is None:
+        return block.without([label])
+    values = new.double().cpu().numpy()
+    same = np.zeros(len(block), dtype=bool) if old is None else values == old.numpy()
+    return _merged(block, label, number_tokens(values), same)
 
 
 def with_integers(

@@ -79,6 +79,10 @@ class ParticleTable(Protocol):
         """Class of each particle, from 1."""
         ...
 
+    def junk(self) -> Float[Tensor, "n"] | None:
+        """Probability that an image shows no particle."""
+        ...
+
     def updated(self, particles: Particles) -> ParticleTable:
         """The same rows and columns with the poses, halves, classes and defoci of ``particles``."""
         ...
@@ -130,6 +134,10 @@ class StackTable:
         return None
 
     def classes(self) -> Int[Tensor, "n"] | None:
+        """Unknown."""
+        return None
+
+    def junk(self) -> Float[Tensor, "n"] | None:
         """Unknown."""
         return None
 

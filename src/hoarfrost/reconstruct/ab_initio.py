@@ -11,16 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from hoarfrost.analysis.fsc import HalfMapFSC
-from hoarfrost.analysis.verdict import Evidence, Verdict, judge
-from hoarfrost.analysis.views import unseen_share
+from hoarfrost.analysis.verdict import Evidence
 from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
@@ -31,64 +26,17 @@ from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.likelihood import fast_matrix_products
 from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import FullPass, split_halves
+from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.half_maps import small_box
+from hoarfrost.reconstruct.one_class import OneClass, in_class
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
+from hoarfrost.reconstruct.result import AbInitioResult, StartRecord, class_result, second_best
 from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
-from hoarfrost.types import HalfMaps, Particles, Poses, Volume
-
-
-@dataclass(frozen=True)
-class StartRecord:
-    """What a start reached."""
-
-    scores: Float[Tensor, "steps"]  # mean best log-likelihood of each step's batch
-    final_score: float  # the same for all starts: same images, band and noise
-    agreement: float  # mean Fourier shell correlation of its map with the chosen one's
-    chosen: bool
-
-
-@dataclass(frozen=True)
-class AbInitioResult:
-    """Everything that a run found."""
-
-    particles: Particles
-    map: Volume
-    half_maps: HalfMaps
-    mask: Volume
-    fsc: HalfMapFSC
-    starts: tuple[StartRecord, ...]
-    noise: Float[Tensor, "groups shells"]
-    diameter: float
-    symmetry: str
-    common: float  # Å; resolution of the map that both halves began with
-    axes: float | None  # mean FSC of the map found without symmetry with its copies turned by the point group
-    timings: dict[str, float]
-    throughput: dict[str, float]
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """What the verdict rests on."""
-        poses = self.particles.poses
-        confidence = None if poses is None else poses.confidence
-        return Evidence(
-            particles=len(self.particles),
-            diameter=self.diameter,
-            fsc=self.fsc,
-            agreement=max((start.agreement for start in self.starts if not start.chosen), default=None),
-            confidence=None if confidence is None else float(confidence.double().median()),
-            unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
-            common=self.common,
-            axes=self.axes,
-        )
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the figures of this result mean in plain words."""
-        return judge(self.evidence)
+from hoarfrost.types import Particles, Poses
 
 
 @dataclass(frozen=True)
@@ -130,15 +78,43 @@ class Plan:
     @property
     def refinement(self) -> list[Stage]:
         """Stages from first poses to final sums."""
-        config, stages = self.config, list[Stage]()
+        config = self.config
         limits = sorted({min(level, self.stack.band.limit) for level in config.levels})
-        searched = False
-        for limit in limits:
-            stages.append(RefinePoses(self._half_maps(limit), config.iterations + (limit == limits[0])))
-            if not searched and config.rivals and (limit >= 16 or limit == limits[-1]):
-                stages.append(SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed))
-                searched = True
-        return [*stages, JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
+        # From a band of 16 shells on poses are good enough to search again, and to divide the map.
+        turn = next((limit for limit in limits if limit >= 16), limits[-1])
+        common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n <= turn]
+        further = [n for n in limits if n > turn]
+        stages: list[Stage] = [*common, *self._search_again(turn)]
+        if config.classes == 1:
+            stages += [RefinePoses(self._half_maps(limit), config.iterations) for limit in further]
+            return [*stages, JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
+        stages += self._division(turn)
+        for number in range(1, config.classes + 1):
+            own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further or [turn]]
+            own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
+            if further:
+                own = [*self._search_again(turn), *own]
+            stages += [OneClass(stage, number, config.classes) for stage in own]
+        return stages
+
+    def _search_again(self, limit: int) -> list[Stage]:
+        config = self.config
+        if not config.rivals:
+            return []
+        return [SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed)]
+
+    def _division(self, limit: int) -> list[Stage]:
+        """Stages that divide the map of all particles into classes."""
+        config, low = self.config, self.model.common_limit
+        divisions = [
+            DivideMap(self.stack, low, config.symmetry, config.classes, i + 1, config.seed)
+            for i in range(config.divisions)
+        ]
+        return [
+            *divisions,
+            ChooseDivision(config.divisions, config.classes),
+            AssignClasses(self._half_maps(limit), low, config.classes, config.seed),
+        ]
 
     def _half_maps(self, limit: int) -> HalfMapStage:
         return HalfMapStage(self.stack, limit, self.config.symmetry)
@@ -230,14 +206,7 @@ def ab_initio(
     stages = [*plan.before_refinement, *plan.refinement]
     state = run_stages(stages, state, store=store, listener=listen, should_stop=should_stop)
     began = time.perf_counter()
-    finished = finish_maps(
-        (state["sums.1"], state["sums.2"]),
-        plan.maps.grid,
-        voxel_size=particles.pixel_size,
-        radius=float(state["radius"]),
-        symmetry=config.symmetry,
-        seed=config.seed,
-    )
+    finished = [finish_class(plan, state, number) for number in range(1, config.classes + 1)]
     timings["validation"] = time.perf_counter() - began
     result = _result(plan, state, finished, timings, throughput(work, device))
     for warning in result.verdict.warnings:
@@ -245,8 +214,21 @@ def ab_initio(
     return result
 
 
+def finish_class(plan: Plan, state: State, number: int) -> FinalMaps:
+    """The maps of a class from its sums."""
+    prefix = OneClass(plan.maps, number, plan.config.classes).prefix
+    return finish_maps(
+        (state[f"{prefix}sums.1"], state[f"{prefix}sums.2"]),
+        plan.maps.grid,
+        voxel_size=plan.particles.pixel_size,
+        radius=float(state["radius"]),
+        symmetry=plan.config.symmetry,
+        seed=plan.config.seed,
+    )
+
+
 def _result(
-    plan: Plan, state: State, finished: FinalMaps, timings: dict[str, float], reached: dict[str, float]
+    plan: Plan, state: State, finished: list[FinalMaps], timings: dict[str, float], reached: dict[str, float]
 ) -> AbInitioResult:
     config, particles = plan.config, plan.particles
     chosen = int(state["start.chosen"])
@@ -261,18 +243,27 @@ def _result(
     )
     pixel_size = particles.optics.pixel_size[:, None]
     poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
+    posed = particles.replace(poses=poses, half=state["half"], classes=state.get("class"))
+    divisions = tuple(state["division.agreement"].tolist()) if config.classes > 1 else ()
+    evidence = Evidence(
+        diameter=2 * float(state["radius"]),
+        agreement=max((start.agreement for start in starts if not start.chosen), default=None),
+        division=second_best(divisions, int(state["division.chosen"])) if divisions else None,
+        common=particles.box * particles.pixel_size / plan.model.common_limit,
+        axes=float(state["axes.agreement"]) if "axes.agreement" in state else None,
+    )
+    classes = tuple(
+        class_result(posed, in_class(state, number), number, maps, evidence, config.symmetry)
+        for number, maps in enumerate(finished, 1)
+    )
     return AbInitioResult(
-        particles=particles.replace(poses=poses, half=state["half"]),
-        map=finished.map,
-        half_maps=finished.half_maps,
-        mask=finished.mask,
-        fsc=finished.fsc,
+        particles=posed,
+        classes=classes,
+        divisions=divisions,
         starts=starts,
         noise=plan.stack.noise,
         diameter=2 * float(state["radius"]),
         symmetry=config.symmetry,
-        common=particles.box * particles.pixel_size / plan.model.common_limit,
-        axes=float(state["axes.agreement"]) if "axes.agreement" in state else None,
         timings=timings,
         throughput=reached,
     )

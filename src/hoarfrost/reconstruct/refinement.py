@@ -82,13 +82,15 @@ class HalfMapStage:
         return {key: value for key, value in state.items() if key not in gone}
 
     def halves(self, state: State, rows: Int[Tensor, "b"]) -> list[tuple[int, Int[Tensor, "c"]]]:
-        """These rows by half."""
-        return [(number, rows[state["half"][rows] == number]) for number in (1, 2)]
+        """These rows by half; a half that has none of them is left out."""
+        halves = [(number, rows[state["half"][rows] == number]) for number in (1, 2)]
+        return [(number, mine) for number, mine in halves if len(mine)]
 
     def _inverse_noise(self, state: State, name: str) -> Float[Tensor, "m"]:
         band = Band(self.stack.band.box, int(state[f"{name}.limit"]))
         pair = self.pair(state, name)
-        rows = torch.linspace(0, len(self.stack) - 1, min(NOISE_SAMPLE, len(self.stack))).long().unique()
+        used = (state["half"] > 0).nonzero()[:, 0]
+        rows = used[torch.linspace(0, len(used) - 1, min(NOISE_SAMPLE, len(used))).long()]
         power = torch.zeros(band.limit + 1)
         for number, mine in self.halves(state, rows):
             density = pair.density(number, band.limit, self.stack.device)

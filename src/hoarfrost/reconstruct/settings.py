@@ -16,6 +16,8 @@ class AbInitioConfig(BaseModel):
 
     preset: Preset = "default"
     symmetry: str = "C1"
+    classes: int = Field(1, ge=1, le=8, description="maps among which the particles are divided")
+    divisions: int = Field(3, ge=1, description="divisions into classes from random weights, of which the best is kept")
     diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
     max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
     invert: bool = False

@@ -17,8 +17,9 @@ from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
-from hoarfrost.reconstruct.ab_initio import AbInitioResult, ab_initio
+from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import WORK
+from hoarfrost.reconstruct.result import AbInitioResult
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
@@ -265,7 +266,7 @@ def summary(result: AbInitioResult) -> dict[str, Any]:
         "symmetry": result.symmetry,
         "voxel_size": result.map.voxel_size,
         "agreement_of_starts": max(others, default=None),
-        "agreement_of_axes": result.axes,
+        "agreement_of_axes": result.evidence.axes,
         "median_confidence": None if confidence is None else float(confidence.median()),
         "verdict": {"level": verdict.level, "headline": verdict.headline},
         "throughput": result.throughput,

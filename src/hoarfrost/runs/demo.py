@@ -15,7 +15,7 @@ from hoarfrost.data.simulate import Noise, simulate
 from hoarfrost.io.files import replacing
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles
-from hoarfrost.reconstruct.ab_initio import AbInitioResult
+from hoarfrost.reconstruct.result import AbInitioResult
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.abinit import finish, look_over, reconstruct_into
 from hoarfrost.runs.folder import RunFolder
