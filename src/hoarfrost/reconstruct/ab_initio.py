@@ -92,8 +92,6 @@ class Plan:
         for number in range(1, config.classes + 1):
             own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further or [turn]]
             own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
-            if further:
-                own = [*self._search_again(turn), *own]
             stages += [OneClass(stage, number, config.classes) for stage in own]
         return stages
 
