@@ -59,3 +59,23 @@ EXPORT void hoarfrost_arrange_slices(const hoarfrost::InsertedSlices* slices, st
 EXPORT void hoarfrost_fill_slab(const hoarfrost::InsertedSlices* slices, std::int64_t slab, float* sums) {
     DISPATCH(fill_slab(*slices, slab, sums))
 }
+
+EXPORT void hoarfrost_normal_equations(const hoarfrost::SlicedImages* batch, const double* rotations,
+                                       const double* shifts, double* curvature, double* slope, double* likelihood) {
+    DISPATCH(normal_equations(*batch, rotations, shifts, curvature, slope, likelihood))
+}
+
+EXPORT void hoarfrost_log_likelihood(const hoarfrost::SlicedImages* batch, const double* rotations,
+                                     const double* shifts, double* likelihood) {
+    DISPATCH(log_likelihood(*batch, rotations, shifts, likelihood))
+}
+
+EXPORT void hoarfrost_refine_poses(const hoarfrost::SlicedImages* batch, std::int64_t iterations, double largest_turn,
+                                   double* rotations, double* shifts, double* likelihood) {
+    DISPATCH(refine_poses(*batch, iterations, largest_turn, rotations, shifts, likelihood))
+}
+
+EXPORT void hoarfrost_read_points(const float* table, std::int64_t channels, std::int64_t centre, const float* points,
+                                  std::int64_t count, float* result) {
+    DISPATCH(read_points(table, channels, centre, points, count, result))
+}

@@ -19,14 +19,34 @@ struct InsertedSlices {
     std::int32_t* offsets;      // (part, blocks + 1) into pieces
 };
 
+// Whitened images in a band, and the tables of a density that its slices are read from.
+struct SlicedImages {
+    std::int64_t images, coefficients, box, padding, centre;
+    const float* fields;         // (node, 8): the transform and its three moments
+    const float* values;         // (node, 2): the transform alone
+    const std::int64_t* k;       // (coefficient, 2)
+    const float* vectors;        // (image, coefficient, 2)
+    const float* transfer;       // (image, coefficient)
+    const float* root_weight;    // (coefficient)
+    const double* matrices;      // (image, 2, 2), or null for the identity
+};
+
 }  // namespace hoarfrost
 
-#define HOARFROST_KERNELS(name)                                                          \
-    namespace hoarfrost::name {                                                          \
-    std::int64_t integer_products(std::int64_t rounds);                                  \
-    void insertion_sizes(std::int64_t centre, std::int64_t limit, std::int64_t* sizes);  \
-    void arrange_slices(const InsertedSlices& slices, std::int64_t part);                \
-    void fill_slab(const InsertedSlices& slices, std::int64_t slab, float* sums);        \
+#define HOARFROST_KERNELS(name)                                                                                 \
+    namespace hoarfrost::name {                                                                                 \
+    std::int64_t integer_products(std::int64_t rounds);                                                         \
+    void insertion_sizes(std::int64_t centre, std::int64_t limit, std::int64_t* sizes);                         \
+    void arrange_slices(const InsertedSlices& slices, std::int64_t part);                                       \
+    void fill_slab(const InsertedSlices& slices, std::int64_t slab, float* sums);                               \
+    void normal_equations(const SlicedImages& batch, const double* rotations, const double* shifts,             \
+                          double* curvature, double* slope, double* likelihood);                                \
+    void log_likelihood(const SlicedImages& batch, const double* rotations, const double* shifts,               \
+                        double* likelihood);                                                                    \
+    void refine_poses(const SlicedImages& batch, std::int64_t iterations, double largest_turn,                  \
+                      double* rotations, double* shifts, double* likelihood);                                   \
+    void read_points(const float* table, std::int64_t channels, std::int64_t centre, const float* points,       \
+                     std::int64_t count, float* result);                                                        \
     }
 
 HOARFROST_KERNELS(portable)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_matrix
+from hoarfrost.kernels.refine_poses import SlicedImages
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.representations.voxel import FourierVolume
@@ -56,7 +57,10 @@ def normal_equations(
     shifts: Float[Tensor, "b 2"],
     weight: Float[Tensor, "m"],
 ) -> NormalEquations:
-    """Gauss-Newton equations of every image; the function that a compiled kernel may replace."""
+    """Gauss-Newton equations of every image: here in PyTorch, in ``kernels/refine_poses`` what is used where it can be."""
+    sliced = _sliced(images, density, weight)
+    if sliced.fits(rotations, shifts):
+        return NormalEquations(*sliced.normal_equations(rotations, shifts))
     band, grid = images.band, density.grid
     root = weight.to(images.transfer).sqrt()
     transfer = images.transfer * root
@@ -90,10 +94,29 @@ def log_likelihood(
     weight: Float[Tensor, "m"],
 ) -> Float[Tensor, "b"]:
     """``sum 2 v Re<C X_t, Y> - v C^2 |Y|^2`` of every image at its pose."""
+    sliced = _sliced(images, density, weight)
+    if sliced.fits(rotations, shifts):
+        return sliced.log_likelihood(rotations, shifts)
     slices = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
     data = images.centred(shifts).vectors
     cross = data.real * slices.real + data.imag * slices.imag
     return ((2 * cross - slices.abs().square()) * weight.to(images.transfer)).sum(-1)
+
+
+def _sliced(images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> SlicedImages:
+    grid = density.grid
+    return SlicedImages(
+        density.values_and_moments,
+        density.values,
+        images.band.k,
+        images.vectors,
+        images.transfer,
+        weight.to(images.transfer).sqrt(),
+        images.frequency_matrix,
+        images.band.box,
+        grid.padding,
+        grid.centre,
+    )
 
 
 @dataclass(frozen=True)
@@ -112,8 +135,9 @@ class GaussNewton:
         shifts: Float[Tensor, "b 2"],
     ) -> RefinedPoses:
         """Poses of a batch, improved from the given ones; an image never ends worse than it began."""
-        # The tables are made once here, not by every thread.
-        density.values_and_moments, density.values  # noqa: B018
+        sliced = _sliced(images, density, self.weight)
+        if sliced.fits(rotations, shifts):
+            return RefinedPoses(*sliced.refined(rotations, shifts, self.iterations, self.largest_turn))
         size = max(1, POINTS_AT_ONCE // len(images.band))
 
         def refine(rows: slice) -> RefinedPoses:
