@@ -14,8 +14,12 @@ from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.poses.base import PoseEstimator
 from hoarfrost.poses.fixed import FixedPoses
 from hoarfrost.poses.gauss_newton import GaussNewton, PoseRefinement
+from hoarfrost.poses.gradient import GradientRefinement, PoseAdam
+from hoarfrost.poses.hierarchical import HierarchicalSearch
+from hoarfrost.poses.local_search import LocalSearch, PoseCells
 from hoarfrost.poses.search import ExhaustiveSearch
-from hoarfrost.representations.base import Density
+from hoarfrost.representations.base import Density, ParticleDensity
+from hoarfrost.representations.basis import ParticleVolumes, VolumeBasis
 from hoarfrost.representations.voxel import FourierVolume
 from phantoms import GaussianPhantom
 
@@ -23,23 +27,32 @@ BOX, PIXEL, LIMIT = 32, 4.0, 9
 BAND = Band(BOX, LIMIT)
 
 
-def scene():
+def scene(vary=0.0):
+    """Images of a phantom and, where ``vary`` says so, of two more that each image has more or less of."""
     generator = torch.Generator().manual_seed(7)
-    phantom = GaussianPhantom.random(14, 45.0, generator, sigma=6.0)
+    phantoms = [GaussianPhantom.random(count, 45.0, generator, sigma=6.0) for count in (14, 5, 5)]
     rotations = random_rotations(16, generator)
     shifts = 3 * torch.rand(16, 2, generator=generator, dtype=torch.float64) - 1.5
-    clean = BAND.from_images(phantom.project(rotations, shifts * PIXEL, BOX, PIXEL))
+    coefficients = vary * torch.randn(16, 2, generator=generator, dtype=torch.float64)
+    shares = torch.cat([torch.ones(16, 1, dtype=torch.float64), coefficients], dim=1)
+    clean = sum(
+        BAND.from_images(phantom.project(rotations, shifts * PIXEL, BOX, PIXEL)) * share[:, None]
+        for phantom, share in zip(phantoms, shares.T, strict=True)
+    )
     scale = clean.abs().square().sum(-1).mean().sqrt() / 25
     noise = torch.view_as_complex(torch.randn(16, len(BAND), 2, generator=generator)) / math.sqrt(2)
     images = BandImages(BAND, (clean / scale).to(torch.complex64) + noise, torch.ones(16, len(BAND)))
-    return phantom, float(PIXEL / scale), images, rotations, shifts, generator
+    volumes = torch.stack([phantom.volume(BOX, PIXEL).data for phantom in phantoms]) * float(PIXEL / scale)
+    return volumes, coefficients.float(), images, rotations, shifts, generator
 
 
-def densities(phantom, scale):
-    volume = (phantom.volume(BOX, PIXEL).data * scale).float()
+def densities(volumes, coefficients):
+    basis = VolumeBasis(volumes, PIXEL, SliceGrid(BOX, LIMIT, 3))
     return {
-        "voxels, padding 2": FourierVolume(volume, PIXEL, SliceGrid(BOX, LIMIT, 2)),
-        "voxels, padding 3": FourierVolume(volume, PIXEL, SliceGrid(BOX, LIMIT, 3)),
+        "voxels, padding 2": FourierVolume(volumes[0], PIXEL, SliceGrid(BOX, LIMIT, 2)),
+        "voxels, padding 3": FourierVolume(volumes[0], PIXEL, SliceGrid(BOX, LIMIT, 3)),
+        "a point of a basis": basis.at(torch.zeros(2)),
+        "a basis, image by image": ParticleVolumes(basis, coefficients),
     }
 
 
@@ -47,24 +60,40 @@ def estimators(rotations, shifts, generator):
     """Each with the median error in degrees that it may leave."""
     weight = torch.ones(len(BAND))
     near = rotations @ rotation_vector_to_matrix(0.06 * torch.randn(16, 3, generator=generator, dtype=torch.float64))
+    away, cells = shifts.float() + 0.3, PoseCells.about(near[:, None], shifts[:, None], 2, 1.5, neighbours=True)
     return {
         "fixed": (FixedPoses(rotations, shifts.float()), 1e-3),
         "search": (ExhaustiveSearch(OrientationGrid(2), shift_grid(2.0, 5), weight, keep=8), 10.0),
-        "gauss-newton": (PoseRefinement(GaussNewton(weight, 5), near, shifts.float() + 0.3), 2.0),
+        "hierarchical": (HierarchicalSearch(weight, l_start=7, l_end=LIMIT, n_iter=3, t_extent=3.0, t_n_grid=3), 3.0),
+        "local search": (LocalSearch(cells, weight, (7, 8, LIMIT)), 3.0),
+        "gradient": (GradientRefinement(PoseAdam(weight), near, away), 2.5),
+        "gauss-newton": (PoseRefinement(GaussNewton(weight, 5), near, away), 2.0),
     }
 
 
-@pytest.mark.parametrize("density_name", ["voxels, padding 2", "voxels, padding 3"])
-@pytest.mark.parametrize("estimator_name", ["fixed", "search", "gauss-newton"])
-def test_every_density_with_every_estimator(density_name, estimator_name):
-    phantom, scale, images, rotations, shifts, generator = scene()
-    density = densities(phantom, scale)[density_name]
+ESTIMATORS = ("fixed", "search", "hierarchical", "local search", "gradient", "gauss-newton")
+ONE_DENSITY = ("voxels, padding 2", "voxels, padding 3", "a point of a basis")
+OWN_DENSITIES = ("fixed", "hierarchical", "local search", "gradient")
+"""Estimators for which every image may have a density of its own."""
+
+PAIRS = [(name, density) for density in ONE_DENSITY for name in ESTIMATORS]
+PAIRS += [(name, "a basis, image by image") for name in OWN_DENSITIES]
+
+
+@pytest.mark.parametrize(("estimator_name", "density_name"), PAIRS)
+def test_every_density_with_every_estimator(estimator_name, density_name):
+    vary = 0.8 if density_name == "a basis, image by image" else 0.0
+    volumes, coefficients, images, rotations, shifts, generator = scene(vary)
+    density = densities(volumes, coefficients)[density_name]
     estimator, allowed = estimators(rotations, shifts, generator)[estimator_name]
     assert isinstance(density, Density)
+    assert isinstance(density, ParticleDensity) == (vary > 0)
     assert isinstance(estimator, PoseEstimator)
     posterior = estimator.estimate(images, density)
     rotation, shift = posterior.mode
     assert geodesic_distance(rotation.double(), rotations).median() <= math.radians(allowed)
     assert (shift.double() - shifts).norm(dim=-1).median() < 0.9
-    assert posterior.log_likelihood.isfinite().all()
+    assert not posterior.log_likelihood.isnan().any()
+    assert posterior.log_likelihood[:, 0].isfinite().all()
     torch.testing.assert_close(posterior.weights.sum(1), torch.ones(16))
+    assert ((posterior.confidence > 0) & (posterior.confidence < 1 + 1e-5)).all()

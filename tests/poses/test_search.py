@@ -10,9 +10,10 @@ pytest.importorskip("hoarfrost.physics.ctf")
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
-from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
+from hoarfrost.geometry.rotations import geodesic_distance, in_plane, random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.poses.base import PosePosterior
 from hoarfrost.poses.likelihood import SliceBank, best_over_shifts, score_candidates, weighted_data
 from hoarfrost.poses.search import ExhaustiveSearch
 from hoarfrost.representations.voxel import FourierVolume
@@ -85,3 +86,13 @@ def test_turning_the_grid_turns_the_answer_with_it(scene, generator):
     search = ExhaustiveSearch(OrientationGrid(2), shift_grid(2.0, 3), torch.ones(len(images.band)), keep=4, frame=frame)
     rotation, _ = search.estimate(images, density).mode
     assert geodesic_distance(rotation.double(), rotations).median() < math.radians(12)
+
+
+def test_confidence_is_the_weight_about_the_mode():
+    turns = torch.tensor([0.0, 10.0, 19.0, 25.0, 90.0], dtype=torch.float64).deg2rad()
+    log_likelihood = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()[None]
+    posterior = PosePosterior(in_plane(turns)[None], torch.zeros(1, 5, 2), log_likelihood)
+    torch.testing.assert_close(posterior.confidence, torch.tensor([0.85]))
+    # Under a fourfold axis the view from 90 degrees is the same.
+    symmetric = PosePosterior(in_plane(turns)[None], torch.zeros(1, 5, 2), log_likelihood, "C4")
+    torch.testing.assert_close(symmetric.confidence, torch.tensor([0.90]))

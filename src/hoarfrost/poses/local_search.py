@@ -203,3 +203,20 @@ def pose_scores(
     of_images(density, rows[:1].to(device)).project(rotations[:1].to(power), band.prefix(1))
     parts = map_parts(score, in_parts(len(rows), max(1, POINTS_AT_ONCE // len(band))), device)
     return torch.cat([value for value, _ in parts]), torch.cat([shift for _, shift in parts])
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """:func:`local_search` about given cells, as an estimator."""
+
+    start: PoseCells
+    weight: Float[Tensor, "m"]  # inverse noise variance of the whitened coefficients
+    limits: Sequence[int]  # band limit of each level
+    keep: int = 32
+    symmetry: str = "C1"
+
+    def estimate(self, images: BandImages, density: Density) -> PosePosterior:
+        """The best cells of the last level."""
+        return local_search(
+            images, density, self.start, self.weight, self.limits, keep=self.keep, symmetry=self.symmetry
+        )

@@ -70,4 +70,6 @@ class ExhaustiveSearch:
         """The best ``keep`` poses of every image."""
         bank = self.bank(density, images.band)
         found = search_bank(images, bank, self.shifts, self.weight, self.keep)
-        return PosePosterior(bank.rotations[found.orientation], self.shifts[found.shift], found.log_likelihood)
+        return PosePosterior(
+            bank.rotations[found.orientation], self.shifts[found.shift], found.log_likelihood, self.symmetry
+        )
