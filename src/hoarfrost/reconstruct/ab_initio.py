@@ -30,6 +30,7 @@ from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideM
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.half_maps import small_box
+from hoarfrost.reconstruct.junk import FindJunk
 from hoarfrost.reconstruct.one_class import OneClass, in_class
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
@@ -84,13 +85,12 @@ class Plan:
         turn = next((limit for limit in limits if limit >= 16), limits[-1])
         common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n <= turn]
         further = [n for n in limits if n > turn]
-        stages: list[Stage] = [*common, *self._search_again(turn)]
-        if config.classes == 1:
-            stages += [RefinePoses(self._half_maps(limit), config.iterations) for limit in further]
-            return [*stages, JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
-        stages += self._division(turn)
+        stages: list[Stage] = [*common, *self._search_again(turn), FindJunk(self._half_maps(turn), config.seed)]
+        if config.classes > 1:
+            stages += [OneClass(stage) for stage in self._division(turn)]
+            further = further or [turn]
         for number in range(1, config.classes + 1):
-            own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further or [turn]]
+            own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further]
             own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
             stages += [OneClass(stage, number, config.classes) for stage in own]
         return stages
@@ -241,7 +241,7 @@ def _result(
     )
     pixel_size = particles.optics.pixel_size[:, None]
     poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
-    posed = particles.replace(poses=poses, half=state["half"], classes=state.get("class"))
+    posed = particles.replace(poses=poses, half=state["half"], classes=state.get("class"), junk=state["junk"])
     divisions = tuple(state["division.agreement"].tolist()) if config.classes > 1 else ()
     evidence = Evidence(
         diameter=2 * float(state["radius"]),

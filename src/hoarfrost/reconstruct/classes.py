@@ -10,14 +10,14 @@ fold of the particles, made from the other folds. Otherwise the image's own nois
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hoarfrost.data.dataset import BandStack
+from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
@@ -101,8 +101,22 @@ class ClassMaps:
         inverse_noise: Float[Tensor, "m"],
     ) -> Float[Tensor, "n k"]:
         """Log-likelihood of every particle in every class, by maps of the other folds."""
-        folds = range(int(fold.max()) + 1)
-        device = self.stack.device
+
+        def score(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
+            return log_likelihood(images, density, rotations, shifts, inverse_noise)[:, None]
+
+        return self.compared(state, rows, weights, fold, score)[..., 0]
+
+    def compared(
+        self,
+        state: State,
+        rows: Int[Tensor, "n"],
+        weights: Float[Tensor, "n k"],
+        fold: Int[Tensor, "n"],
+        measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
+    ) -> Float[Tensor, "n k f"]:
+        """What ``measure`` finds of images, a class's map of the other folds, rotations and shifts."""
+        folds, device = range(int(fold.max()) + 1), self.stack.device
 
         def summed(number: int) -> list[BackProjection]:
             mine = fold == number
@@ -110,20 +124,18 @@ class ClassMaps:
 
         parts = map_parts(summed, folds, device)
 
-        def scored(number: int) -> Float[Tensor, "b k"]:
+        def measured(number: int) -> Float[Tensor, "b k f"]:
             others = [part for other, part in enumerate(parts) if other != number]
             densities = self.densities([_total(one) for one in zip(*others, strict=True)])
             found = []
             for mine in rows[fold == number].split(1024):
-                images, pose = self.stack.images(mine, self.band), (state["rotations"][mine], state["shifts"][mine])
-                likelihoods = [log_likelihood(images, density, *pose, inverse_noise) for density in densities]
-                found.append(torch.stack(likelihoods, dim=1).cpu())
-            return torch.cat(found) if found else torch.zeros(0, weights.shape[1])
+                images, rotations, shifts = self.stack.images(mine, self.band), state["rotations"], state["shifts"]
+                found.append(torch.stack([measure(images, one, rotations[mine], shifts[mine]) for one in densities], 1))
+            return torch.cat(found).cpu()
 
-        scores = torch.zeros(len(rows), weights.shape[1])
-        for number, values in zip(folds, map_parts(scored, folds, device), strict=True):
-            scores[fold == number] = values
-        return scores
+        values = torch.cat(map_parts(measured, folds, device))
+        order = torch.cat([(fold == number).nonzero()[:, 0] for number in folds])
+        return torch.empty_like(values).index_copy(0, order, values)
 
 
 def _total(sums: tuple[BackProjection, ...]) -> BackProjection:
@@ -197,7 +209,7 @@ class DivideMap:
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """One round."""
-        rows = sample_rows(len(self.stack))
+        rows = sample_rows(state)
         band = Band(self.stack.band.box, self.limit)
         maps = ClassMaps(self.stack, band, float(state["radius"]), self.symmetry)
         if step == 0:
@@ -212,9 +224,10 @@ class DivideMap:
         return state, {"score": float(score), "smallest class": float(weights.mean(0).min())}
 
 
-def sample_rows(count: int) -> Int[Tensor, "s"]:
-    """The particles by which the map is divided."""
-    return torch.linspace(0, count - 1, min(SAMPLE, count)).round().long()
+def sample_rows(state: State) -> Int[Tensor, "s"]:
+    """The particles by which the map is divided; junk is not among them."""
+    rows = (state["half"] > 0).nonzero()[:, 0]
+    return rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().long()]
 
 
 @dataclass(frozen=True)
@@ -290,11 +303,9 @@ class AssignClasses:
         stack = self.maps.stack
         band = Band(stack.band.box, self.common_limit)
         maps = ClassMaps(stack, band, float(state["radius"]), self.maps.symmetry)
-        sample = sample_rows(len(stack))
+        sample = sample_rows(state)
         weights = torch.full((len(stack), self.classes), 1 / self.classes)
         weights[sample] = state["division.weights"]
-        if len(sample) == len(stack):
-            return weights
         densities = maps.densities(maps.sums(state, sample, weights[sample]))
         unseen = torch.ones(len(stack), dtype=torch.bool)
         unseen[sample] = False
