@@ -252,7 +252,7 @@ def _line(record: Record, row: Row) -> Row:
         "peak MB": round(row["peak_mb"]),
         "s / 1,000": 1000 * row["wall_s"] / row["key"]["particles"],
         "resolution Å": row.get("resolution"),
-        "search Tflop/s": reached.get("search_tflops"),
+        "search Tflop/s": reached.get("search_tera_operations"),
         "of peak": reached.get("search_fraction_of_peak"),
         "code": "present" if record.is_current(row) else "older",
     }

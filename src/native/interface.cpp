@@ -9,8 +9,16 @@
 
 namespace {
 
+// Tiles that multiply wrongly, as under some emulators and compilers, are not used.
+InstructionSet trusted(InstructionSet found) {
+#if defined(HOARFROST_AMX)
+    if (found == AMX && hoarfrost::amx::search_checksum() != hoarfrost::avx512::search_checksum()) return AVX512;
+#endif
+    return found;
+}
+
 InstructionSet best() {
-    static const InstructionSet found = best_instruction_set();
+    static const InstructionSet found = trusted(best_instruction_set());
     return found;
 }
 
@@ -79,3 +87,11 @@ EXPORT void hoarfrost_read_points(const float* table, std::int64_t channels, std
                                   std::int64_t count, float* result) {
     DISPATCH(read_points(table, channels, centre, points, count, result))
 }
+
+EXPORT void hoarfrost_pack_slices(const hoarfrost::PackedSlices* bank) { DISPATCH(pack_slices(*bank)) }
+
+EXPORT void hoarfrost_search(const hoarfrost::SearchProblem* problem, std::int64_t first, std::int64_t last) {
+    DISPATCH(search(*problem, first, last))
+}
+
+EXPORT std::int64_t hoarfrost_search_checksum() { DISPATCH(search_checksum()) }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "search/problem.h"
+
 namespace hoarfrost {
 
 // Slices on their way into the sums of a grid.
@@ -47,6 +49,9 @@ struct SlicedImages {
                       double* rotations, double* shifts, double* likelihood);                                   \
     void read_points(const float* table, std::int64_t channels, std::int64_t centre, const float* points,       \
                      std::int64_t count, float* result);                                                        \
+    void pack_slices(const PackedSlices& bank);                                                                 \
+    void search(const SearchProblem& problem, std::int64_t first, std::int64_t last);                           \
+    std::int64_t search_checksum();                                                                             \
     }
 
 HOARFROST_KERNELS(portable)

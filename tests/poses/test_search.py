@@ -13,9 +13,10 @@ from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import geodesic_distance, in_plane, random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.kernels.library import instruction_set, limit_instructions
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.poses.likelihood import SliceBank, best_over_shifts, score_candidates, weighted_data
-from hoarfrost.poses.search import ExhaustiveSearch
+from hoarfrost.poses.search import ExhaustiveSearch, search_bank
 from hoarfrost.representations.voxel import FourierVolume
 
 BOX, PIXEL, LIMIT = 32, 4.0, 8
@@ -78,6 +79,23 @@ def test_search_finds_the_nearest_orientation_and_shift(scene):
     assert (shift - shifts).norm(dim=-1).median() < 0.8
     assert (posterior.log_likelihood.diff(dim=1) <= 0).all()
     torch.testing.assert_close(posterior.weights.sum(1), torch.ones(20))
+
+
+@pytest.mark.skipif(instruction_set() in (None, "portable"), reason="no compiled search here")
+def test_compiled_search_and_pytorch_find_the_same(scene):
+    images, density, _, _ = scene
+    search = ExhaustiveSearch(OrientationGrid(2), shift_grid(2.0, 5), torch.ones(len(images.band)), keep=16)
+    bank = search.bank(density, images.band)
+    fast = search_bank(images, bank, search.shifts, search.weight, 16)
+    best = instruction_set()
+    limit_instructions("portable")
+    try:
+        plain = search_bank(images, bank, search.shifts, search.weight, 16)
+    finally:
+        limit_instructions(best)
+    scale = float(plain.log_likelihood.abs().max())
+    torch.testing.assert_close(fast.log_likelihood[:, 0], plain.log_likelihood[:, 0], rtol=0, atol=2e-3 * scale)
+    assert (fast.orientation[:, 0] == plain.orientation[:, 0]).float().mean() > 0.8
 
 
 def test_turning_the_grid_turns_the_answer_with_it(scene, generator):

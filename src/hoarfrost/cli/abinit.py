@@ -103,7 +103,7 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("starts", f"best two maps correlate by {results['agreement_of_starts']:.2f}"))
     if results["median_confidence"] is not None:
         facts.append(("confidence", f"{results['median_confidence']:.2f} (median)"))
-    if "search_tflops" in (reached := results["throughput"]):
-        share = f"{100 * reached['search_fraction_of_peak']:.0f} % of this machine's matrix products"
-        facts.append(("search", f"{reached['search_tflops']:.2f} TFLOP/s, {share}"))
+    if "search_tera_operations" in (reached := results["throughput"]):
+        share = f"{100 * reached['search_fraction_of_peak']:.0f} % of the peak of its products on this machine"
+        facts.append(("search", f"{reached['search_tera_operations']:.2f}e12 operations/s, {share}"))
     return facts

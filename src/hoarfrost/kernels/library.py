@@ -33,6 +33,7 @@ def library() -> ctypes.CDLL | None:
     if loaded.hoarfrost_interface_version() != INTERFACE_VERSION:
         return None
     loaded.hoarfrost_integer_products.restype = ctypes.c_int64
+    loaded.hoarfrost_search_checksum.restype = ctypes.c_int64
     loaded.hoarfrost_limit_instructions(INSTRUCTION_SETS.index(highest))
     return loaded
 
@@ -41,6 +42,14 @@ def instruction_set() -> str | None:
     """The instruction set in use; None without kernels."""
     loaded = library()
     return None if loaded is None else INSTRUCTION_SETS[loaded.hoarfrost_instructions()]
+
+
+def missing_kernels() -> str | None:
+    """One line for a user whose run has to do without the kernels; None where they are there."""
+    if library() is not None:
+        return None
+    why = "switched off" if os.environ.get(VARIABLE, "").lower() == "off" else "not there"
+    return f"compiled kernels are {why}: PyTorch does their work, several times slower (see `hoarfrost doctor`)"
 
 
 def limit_instructions(highest: str) -> str:

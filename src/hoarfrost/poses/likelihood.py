@@ -7,7 +7,8 @@ and shell weights ``v``, the log-likelihood up to a constant is
 
 The cross term is one matrix product, rows (image, shift) against columns (orientation). A half-turn in the plane
 conjugates a slice, so that S at an orientation and at its half-turn are E + O and E - O with E from the real parts and
-O from the imaginary parts: half the slices, half the work, exactly.
+O from the imaginary parts: half the slices, half the work, exactly. On the CPU the compiled search of
+:mod:`hoarfrost.kernels.search` does the same where it was built; this is its twin in PyTorch, for GPUs as well.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import in_plane
+from hoarfrost.kernels.search import PackedSlices
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.representations.base import Density
 
@@ -55,13 +57,20 @@ class SliceBank:
 
     def at(self, orientations: Int[Tensor, "*n"]) -> Complex[Tensor, "*n m"]:
         """Slices of these orientations, half-turns conjugated."""
-        return torch.view_as_complex(self.rows[orientations.to(self.rows.device)].unflatten(-1, (-1, 2)))
+        orientations = orientations.to(self.slices.device)
+        picked = self.slices[orientations % len(self.slices)]
+        return torch.where((orientations >= len(self.slices))[..., None], picked.conj(), picked)
 
     @cached_property
     def rows(self) -> Float[Tensor, "q w"]:
         """Every orientation's slice as one row of reals (re, im, re, im, ...)."""
         both = torch.cat([self.slices, self.slices.conj()])
         return torch.view_as_real(both.resolve_conj()).flatten(-2)
+
+    @cached_property
+    def packed(self) -> PackedSlices:
+        """The slices as the compiled search wants them."""
+        return PackedSlices.of(self.slices)
 
     @cached_property
     def power(self) -> Float[Tensor, "r m"]:
@@ -103,6 +112,12 @@ def best_over_shifts(
     with fast_matrix_products():
         map_parts(fill, in_parts(len(data), IMAGES_AT_ONCE), data.device)
     return best
+
+
+def coarse_norms(power: Float[Tensor, "b m"], bank: SliceBank) -> Float[Tensor, "b r"]:
+    """The sums of ``v C^2 |Y|^2``, as exact as a coarse score needs them."""
+    with fast_matrix_products():
+        return power @ bank.power.T
 
 
 def score_candidates(

@@ -12,8 +12,18 @@ from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import in_asymmetric_unit
+from hoarfrost.kernels.peak import integer_product_rate
+from hoarfrost.kernels.search import best_poses, search_is_compiled
+from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.base import PosePosterior
-from hoarfrost.poses.likelihood import SliceBank, best_over_shifts, score_candidates, weighted_data
+from hoarfrost.poses.likelihood import (
+    SliceBank,
+    best_over_shifts,
+    coarse_norms,
+    fast_matrix_products,
+    score_candidates,
+    weighted_data,
+)
 from hoarfrost.representations.base import Density
 
 
@@ -36,11 +46,20 @@ def search_bank(
     """The ``keep`` best orientations of a bank for every image, shifts (pixels) maximised over."""
     data, power = weighted_data(images, weight)
     phases = images.band.shift_phases(-shifts.to(data.device))
+    if search_is_compiled(data):
+        return Candidates(*best_poses(data, power, phases, coarse_norms(power, bank), bank.packed, keep))
     coarse = best_over_shifts(data, power, phases, bank)
     orientations = coarse.topk(min(keep, len(bank)), dim=1).indices
     scores, best_shift = score_candidates(data, power, phases, bank, orientations).max(dim=1)
     scores, order = scores.sort(dim=1, descending=True)
     return Candidates(orientations.gather(1, order).cpu(), best_shift.gather(1, order).cpu(), scores.cpu())
+
+
+def search_peak(device: torch.device) -> float:
+    """Operations per second of the products that :func:`search_bank` is made of, with nothing else to do."""
+    if search_is_compiled(torch.empty(0, dtype=torch.complex64, device=device)) and (rate := integer_product_rate()):
+        return rate
+    return matrix_product_rate(precision=fast_matrix_products(), device=device)
 
 
 @dataclass(frozen=True)

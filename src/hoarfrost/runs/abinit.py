@@ -231,7 +231,7 @@ def report_data(
         noise=result.noise,
         examples=example_pairs(result.particles, result.map, invert=config.invert, resolution=max(resolution, 15.0)),
         timings=timings,
-        peak_fraction=fractions_of_peak(folder.path / EVENTS_NAME, result.throughput.get("peak_tflops")),
+        peak_fraction=fractions_of_peak(folder.path / EVENTS_NAME, result.throughput.get("peak_tera_operations")),
         evidence=result.evidence,
         warnings=tuple(text for text in folder.manifest.warnings if text not in result.verdict.warnings),
         scores=scores,
