@@ -7,7 +7,7 @@ the lowest shells, which keep the two from drifting apart as rigid bodies and ar
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -36,11 +36,17 @@ class HalfMapPair:
     second: Float[Tensor, "z y x"]
     fsc: Float[Tensor, "shells"]
     voxel_size: float
+    _densities: dict[tuple[int, int, torch.device], FourierVolume] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def density(self, half: int, limit: int, device: torch.device) -> FourierVolume:
-        """The map of half 1 or 2, ready for projection on a device."""
-        data = (self.first if half == 1 else self.second).to(device)
-        return FourierVolume.from_volume(Volume(data, self.voxel_size), limit)
+        """The map of half 1 or 2, ready for projection on a device; its tables are made once."""
+        key = half, limit, device
+        if key not in self._densities:
+            data = (self.first if half == 1 else self.second).to(device)
+            self._densities[key] = FourierVolume.from_volume(Volume(data, self.voxel_size), limit)
+        return self._densities[key]
 
 
 def small_box(box: int, limit: int) -> int:
@@ -57,17 +63,27 @@ def half_sums(
     symmetry: str,
 ) -> tuple[BackProjection, BackProjection]:
     """Sums of the particles of each half at their poses, symmetrised."""
-    grid = SliceGrid(small_box(stack.band.box, limit), limit)
-    band = Band(stack.band.box, limit)
-    operators = point_group(symmetry)
 
     def sums(number: int) -> BackProjection:
-        rows = (half == number).nonzero()[:, 0]
-        own = back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid)
-        return symmetrise(own, operators)
+        return sums_of_rows(stack, rotations, shifts, (half == number).nonzero()[:, 0], limit, symmetry)
 
     first, second = map_parts(sums, (1, 2), stack.device)
     return first, second
+
+
+def sums_of_rows(
+    stack: BandStack,
+    rotations: Float[Tensor, "n 3 3"],
+    shifts: Float[Tensor, "n 2"],
+    rows: Int[Tensor, "c"],
+    limit: int,
+    symmetry: str,
+) -> BackProjection:
+    """Sums of these particles at their poses, symmetrised."""
+    grid = SliceGrid(small_box(stack.band.box, limit), limit)
+    band = Band(stack.band.box, limit)
+    own = back_project(stack, rows, rotations[rows].float(), shifts[rows].float(), band, grid)
+    return symmetrise(own, point_group(symmetry))
 
 
 def regularised_pair(first: BackProjection, second: BackProjection, *, extent: float, radius: float) -> HalfMapPair:

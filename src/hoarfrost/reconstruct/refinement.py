@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +17,8 @@ from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
-from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.frames import motion_between, moved
-from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair
+from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
 
 IMAGES_A_STEP = 2048
@@ -45,6 +44,7 @@ class HalfMapStage:
     stack: BandStack
     limit: int
     symmetry: str
+    _pairs: dict[str, HalfMapPair] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def prepare(self, state: State, name: str) -> State:
         """Half-maps, trusted band and inverse noise of the whitened coefficients, under ``name`` in the state.
@@ -52,11 +52,14 @@ class HalfMapStage:
         The halves are brought into one frame first: their poses change where they have drifted apart.
         """
         extent, radius = self.stack.band.box * self.stack.pixel_size, float(state["radius"])
-        first, second = self._sums(state)
+        first, second = half_sums(
+            self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry
+        )
         motion = motion_between(first, second, extent=extent, radius=radius, symmetry=self.symmetry)
         if motion is not None:
             state = moved(state, motion, self.stack.pixel_size)
-            first, second = self._sums(state)
+            poses, rows = (state["rotations"], state["shifts"]), (state["half"] == 2).nonzero()[:, 0]
+            second = sums_of_rows(self.stack, *poses, rows, self.limit, self.symmetry)
         pair = regularised_pair(first, second, extent=extent, radius=radius)
         trusted = trusted_limit(pair.fsc)
         state = state | {
@@ -67,17 +70,17 @@ class HalfMapStage:
         }
         return state | {f"{name}.weight": self._inverse_noise(state, name)}
 
-    def _sums(self, state: State) -> tuple[BackProjection, BackProjection]:
-        return half_sums(self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry)
-
     def pair(self, state: State, name: str) -> HalfMapPair:
-        """The half-maps that :meth:`prepare` left."""
-        first = state[f"{name}.first"]
-        voxel_size = self.stack.band.box * self.stack.pixel_size / len(first)
-        return HalfMapPair(first, state[f"{name}.second"], state[f"{name}.fsc"], voxel_size)
+        """The half-maps that :meth:`prepare` left, the same object as long as the state holds the same maps."""
+        first, second, kept = state[f"{name}.first"], state[f"{name}.second"], self._pairs.get(name)
+        if kept is None or kept.first is not first or kept.second is not second:
+            voxel_size = self.stack.band.box * self.stack.pixel_size / len(first)
+            kept = self._pairs[name] = HalfMapPair(first, second, state[f"{name}.fsc"], voxel_size)
+        return kept
 
     def forget(self, state: State, name: str) -> State:
         """The state without the maps; the FSC stays for the report."""
+        self._pairs.pop(name, None)
         gone = {f"{name}.first", f"{name}.second", f"{name}.weight"}
         return {key: value for key, value in state.items() if key not in gone}
 
