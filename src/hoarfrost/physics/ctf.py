@@ -57,6 +57,20 @@ def contrast_transfer_function(
     return ctf
 
 
+def defocus_derivative(
+    optics: Optics, frequency: Float[Tensor, "m 2"], *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n m"]:
+    """Derivative of the CTF by a change of both defocus values, per Å; the astigmatism stays.
+
+    The phase changes by ``pi lambda s^2``, and the sine's derivative is the CTF of a phase a quarter turn further on.
+    """
+    quarter = optics.replace(phase_shift=optics.phase_shift + math.pi / 2)
+    basis = _monomials(frequency.double()).to(dtype)
+    sampling = optics.magnification / optics.pixel_size[:, None, None]
+    square = _quadratic(sampling.mT @ sampling) * (math.pi * electron_wavelength(optics.voltage))[:, None]
+    return contrast_transfer_function(quarter, frequency, dtype=dtype) * (_on_frequency(square, basis) @ basis[1:4])
+
+
 def is_unity(optics: Optics) -> Bool[Tensor, "n"]:
     """Particles whose CTF is one at every frequency: images without a CTF, and those in which it was corrected."""
     aberrant = (optics.defocus_u != 0) | (optics.defocus_v != 0) | (optics.spherical_aberration != 0)
