@@ -1,7 +1,6 @@
 """Soft masks and the diameter of a particle."""
 
 import math
-import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_soft_sphere_and_disc(box: int) -> None:
     sphere, disc = soft_sphere(box, 8.0, 4.0), soft_disc(box, 8.0, 4.0)
     middle = box // 2
     profile = sphere[middle, middle, middle:]
-    assert torch.equal(sphere[middle], disc)
+    torch.testing.assert_close(sphere[middle], disc, rtol=0, atol=1e-6)
     assert torch.equal(disc, disc.mT)
     assert (profile[:9] == 1).all()
     assert profile[10] == pytest.approx(0.5, abs=1e-6)
@@ -143,11 +142,3 @@ def test_lowpass_halves_amplitudes_at_its_resolution() -> None:
 def test_diameter_of_beta_galactosidase(shared_data: Path) -> None:
     """The tetramer is about 180 Å long."""
     assert estimate_diameter(read_map(shared_data / "maps" / "betaGal.mrc")) == pytest.approx(180.0, rel=0.05)
-
-
-@pytest.mark.slow
-def test_a_mask_at_box_256_takes_seconds(generator: torch.Generator) -> None:
-    volume = GaussianPhantom.random(300, 90.0, generator).volume(256, 1.2)
-    began = time.perf_counter()
-    mask_from_map(volume, largest_piece=True)
-    assert time.perf_counter() - began < 10
