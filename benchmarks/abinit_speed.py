@@ -130,11 +130,11 @@ def _matrix_product_rate(
 
 
 def _search_rate(box: int, limit: int, config: AbInitioConfig, seconds: float) -> Row:
-    images = _images(box, limit, 512)
+    images = noise_images(box, limit, 512)
     shifts = shift_grid(config.shift_extent * box, config.shift_count)
     weight = torch.ones(len(images.band))
     search = ExhaustiveSearch(OrientationGrid(2), shifts, weight)
-    bank = search.bank(_density(box, limit), images.band)
+    bank = search.bank(noise_density(box, limit), images.band)
     data, power = weighted_data(images, weight)
     phases = images.band.shift_phases(-shifts)
     passes = _passes_a_second(lambda: best_over_shifts(data, power, phases, bank), seconds)
@@ -150,8 +150,8 @@ def _search_rate(box: int, limit: int, config: AbInitioConfig, seconds: float) -
 
 def _point_rates(box: int, limit: int, seconds: float) -> Row:
     """Slice points a second in one batch of the refinement."""
-    density = _density(box, limit)
-    images = _images(box, limit, max(1, POINTS_AT_ONCE // len(Band(box, limit))))
+    density = noise_density(box, limit)
+    images = noise_images(box, limit, max(1, POINTS_AT_ONCE // len(Band(box, limit))))
     rotations = random_rotations(len(images), torch.Generator().manual_seed(2)).float()
     shifts, weight = torch.zeros(len(images), 2), torch.ones(len(images.band))
     grid = SliceGrid(small_box(box, limit), limit)
@@ -166,7 +166,7 @@ def _point_rates(box: int, limit: int, seconds: float) -> Row:
     return {"limit": limit} | {name: count * _passes_a_second(call, seconds) for name, call in work.items()}
 
 
-def _images(box: int, limit: int, count: int) -> BandImages:
+def noise_images(box: int, limit: int, count: int) -> BandImages:
     """Noise with the transfer functions of a defocus series."""
     generator = torch.Generator().manual_seed(0)
     band = Band(box, limit)
@@ -176,7 +176,7 @@ def _images(box: int, limit: int, count: int) -> BandImages:
     return BandImages(band, vectors, contrast_transfer_function(optics, band.frequency))
 
 
-def _density(box: int, limit: int) -> FourierVolume:
+def noise_density(box: int, limit: int) -> FourierVolume:
     small = small_box(box, limit)
     volume = torch.randn(small, small, small, generator=torch.Generator().manual_seed(1))
     return FourierVolume.from_volume(Volume(volume, 2.0 * box / small), limit)

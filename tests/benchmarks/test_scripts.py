@@ -13,8 +13,9 @@ from benchmarks.common import DATA_VARIABLE
 from benchmarks.hard_cases import symmetric_complex
 from benchmarks.relion_maps import relion_found
 
-from benchmarks import abinit_accuracy, abinit_speed, hard_cases, relion_agreement, simulate_speed
+from benchmarks import abinit_accuracy, abinit_speed, hard_cases, kernels, relion_agreement, simulate_speed
 from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.kernels.library import library
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +46,16 @@ def test_abinit_accuracy(tmp_path, capsys):
     assert "median deg" in printed
     assert abinit_accuracy.main(["--quick", "--threads", "1", "--results", str(tmp_path)]) == 0
     assert "..." not in capsys.readouterr().out, "what is done is not done again"
+
+
+@pytest.mark.skipif(library() is None, reason="the kernels were not compiled here")
+def test_kernels(tmp_path, capsys):
+    content, printed = smoke(kernels, tmp_path, capsys)
+    assert [row["key"]["kernel"] for row in content["rows"]] == ["search", "gauss_newton", "insertion"]
+    assert all(row["times_pytorch"] > 0 for row in content["rows"])
+    assert content["rows"][0]["of_peak"] > 0
+    assert "of peak" in printed
+    assert library() is not None, "the kernels are there again"
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from hoarfrost.analysis.metrics import evaluate
 from hoarfrost.errors import Interrupted
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
-from hoarfrost.optimise.events import StepDone
+from hoarfrost.kernels.library import VARIABLE, library
+from hoarfrost.optimise.events import Message, StepDone
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import assignment
@@ -47,6 +48,25 @@ def stack(count, snr, generator):
     images /= images.std()
     images += torch.randn(images.shape, generator=generator) / math.sqrt(snr)
     return Particles(ImageArray(images), optics), Poses(rotations, shifts), phantom
+
+
+@pytest.mark.parametrize(("setting", "lines"), [("off", 1), ("portable", 0)])
+def test_a_run_without_kernels_says_so_in_one_line(setting, lines, generator, monkeypatch):
+    if library() is None:
+        pytest.skip("the kernels were not compiled here")
+    monkeypatch.setenv(VARIABLE, setting)
+    library.cache_clear()
+    said = []
+    try:
+        with pytest.raises(Interrupted):
+            ab_initio(stack(40, 1.0, generator)[0], SMALL, listener=said.append, should_stop=lambda: True)
+    finally:
+        monkeypatch.undo()
+        library.cache_clear()
+        library()
+    about = [event.text for event in said if isinstance(event, Message) and "compiled kernels" in event.text]
+    assert len(about) == lines
+    assert all("slower" in text and "\n" not in text for text in about)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoarfrost import __version__
+from hoarfrost.kernels.library import instruction_set, missing_kernels
+from hoarfrost.kernels.peak import integer_product_rate, search_rate
 from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.likelihood import fast_matrix_products
 from hoarfrost.runs.machine import available_memory, describe_machine
@@ -52,6 +54,7 @@ def _machine() -> dict[str, str]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "memory": f"{machine['memory_bytes'] / 1e9:.1f} GB, {available_memory() / 1e9:.1f} GB free",
         "matrix product": _rates(torch.device("cpu")),
+        "kernels": _kernels(),
     }
     for number, name in enumerate(machine["gpus"]):
         device = torch.device("cuda", number)
@@ -67,6 +70,20 @@ def _rates(device: torch.device) -> str:
     exact = matrix_product_rate(size, device=device)
     fast = matrix_product_rate(size, device=device, precision=fast_matrix_products())
     return f"{exact / 1e12:.2f} TFLOP/s in float32, {fast / 1e12:.2f} TFLOP/s in bfloat16 or TF32, as the search uses"
+
+
+def _kernels() -> str:
+    """Which compiled kernels run, and what the search reaches of the processor's integer products."""
+    missing = missing_kernels()
+    if missing is not None:
+        return missing.removeprefix("compiled kernels are ")
+    instructions, peak, rate = instruction_set(), integer_product_rate(), search_rate()
+    if peak is None or rate is None:
+        return f"{instructions}: poses are refined and images inserted by them; PyTorch does the search"
+    return (
+        f"{instructions}: the search makes {rate / 1e12:.2f}e12 operations/s, {100 * rate / peak:.0f} % "
+        f"of the peak of 8-bit products ({peak / 1e12:.2f}e12)"
+    )
 
 
 def _optional() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The most that the processor can do, measured: what a kernel's own rate is held against."""
+"""The most that the processor can do, measured, and what the compiled search reaches of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import torch
 
 from hoarfrost.kernels.library import library
+from hoarfrost.kernels.search import PackedSlices, best_poses, search_is_compiled
 from hoarfrost.kernels.threads import map_parts
 
 
@@ -30,4 +31,26 @@ def integer_product_rate(seconds: float = 0.2) -> float | None:
         start = time.perf_counter()
         operations = sum(map_parts(run, range(threads), torch.device("cpu")))
         best = max(best, rounds * operations / (time.perf_counter() - start))
+    return best
+
+
+def search_rate(seconds: float = 0.3, coefficients: int = 308) -> float | None:
+    """Operations per second of the compiled search, at the size of one batch of an ab initio start.
+
+    None where the search does not run compiled.
+    """
+    generator = torch.Generator().manual_seed(0)
+    data, slices, phases = (
+        torch.randn(count, coefficients, dtype=torch.complex64, generator=generator) for count in (512, 2304, 45)
+    )
+    if not search_is_compiled(data):
+        return None
+    phases, power, norms = phases / phases.abs(), torch.ones(data.shape), torch.zeros(len(data), len(slices))
+    packed = PackedSlices.of(slices)
+    operations = 4 * len(data) * len(slices) * len(phases) * coefficients
+    best, began = 0.0, time.perf_counter()
+    while time.perf_counter() - began < seconds or best == 0:
+        start = time.perf_counter()
+        best_poses(data, power, phases, norms, packed, 16)
+        best = max(best, operations / (time.perf_counter() - start))
     return best
