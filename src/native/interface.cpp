@@ -95,3 +95,14 @@ EXPORT void hoarfrost_search(const hoarfrost::SearchProblem* problem, std::int64
 }
 
 EXPORT std::int64_t hoarfrost_search_checksum() { DISPATCH(search_checksum()) }
+
+EXPORT void hoarfrost_normalise_images(float* images, std::int64_t count, std::int64_t box, double radius,
+                                       std::int64_t invert) {
+    DISPATCH(normalise_images(images, count, box, radius, invert))
+}
+
+EXPORT void hoarfrost_pick_coefficients(const float* spectra, std::int64_t count, std::int64_t stride,
+                                        const std::int32_t* place, const float* factor, std::int64_t coefficients,
+                                        float* result) {
+    DISPATCH(pick_coefficients(spectra, count, stride, place, factor, coefficients, result))
+}

@@ -52,6 +52,11 @@ struct SlicedImages {
     void pack_slices(const PackedSlices& bank);                                                                 \
     void search(const SearchProblem& problem, std::int64_t first, std::int64_t last);                           \
     std::int64_t search_checksum();                                                                             \
+    void normalise_images(float* images, std::int64_t count, std::int64_t box, double radius,                   \
+                          std::int64_t invert);                                                                 \
+    void pick_coefficients(const float* spectra, std::int64_t count, std::int64_t stride,                       \
+                           const std::int32_t* place, const float* factor, std::int64_t coefficients,           \
+                           float* result);                                                                      \
     }
 
 HOARFROST_KERNELS(portable)

@@ -61,15 +61,16 @@ def test_other_dtypes_become_float32(tmp_path: Path) -> None:
     assert torch.equal(read, torch.from_numpy(data[::-1].astype(np.float32)))
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="counts maps in /proc")
-def test_the_pool_of_maps_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_the_pool_of_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_OPEN_FILES", 4)
     counts = [2] * 12
     paths, everything = _stacks(tmp_path, counts)
     source = _source(paths, counts)
     assert torch.equal(source.read(torch.arange(24)), everything)
-    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line}
-    assert 0 < len(mapped) <= 4
+    links = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    opened = {os.readlink(link) for link in links if os.path.lexists(link)}
+    assert 0 < sum(str(tmp_path) in path for path in opened) <= 4
 
 
 def test_resident_memory_does_not_grow_with_the_stack(tmp_path: Path) -> None:
@@ -121,6 +122,15 @@ def test_a_stack_that_vanishes_is_one_line(tmp_path: Path) -> None:
     os.unlink(paths[0])
     with pytest.raises(InputError, match="cannot be read any more"):
         source.read(torch.arange(3))
+
+
+def test_a_stack_that_is_cut_off_while_it_is_read_is_one_line(tmp_path: Path) -> None:
+    paths, everything = _stacks(tmp_path, [3])
+    source = _source(paths, [3])
+    assert torch.equal(source.read(torch.tensor([1])), everything[1:2])
+    os.truncate(paths[0], paths[0].stat().st_size - 1)
+    with pytest.raises(InputError, match="become shorter"):
+        source.read(torch.tensor([2]))
 
 
 @pytest.mark.data

@@ -18,6 +18,9 @@ from torch import Tensor
 from hoarfrost.data.forecast import readable_size
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
+from hoarfrost.kernels.images import normalise_images
+from hoarfrost.kernels.library import compiled_for
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.physics.aberrations import antisymmetric_phase, sampled_frequency_matrices
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.physics.noise import NoiseAccumulator
@@ -27,6 +30,9 @@ CPU = torch.device("cpu")
 
 NOISE_SAMPLE = 2000
 """Images from which the noise spectrum of the stack is estimated."""
+
+IMAGES_AT_ONCE = 32
+"""Images normalised and transformed together: few enough to stay in a core's cache."""
 
 LEAST_NOISE = 1e-3
 """Share of the images' power that counts as noise at least: no model of an image is better than that."""
@@ -74,8 +80,13 @@ class Normalisation:
     def apply(self, images: Float[Tensor, "b y x"]) -> Float[Tensor, "b y x"]:
         """Normalised images; one that is constant stays at zero."""
         box = images.shape[-1]
+        radius = min(self.background_radius, 0.5 * box)
+        if compiled_for(images):
+            images = images.clone(memory_format=torch.contiguous_format)
+            normalise_images(images, radius, self.invert)
+            return images
         axis = torch.arange(box, device=images.device) - box // 2
-        outside = (axis[:, None] ** 2 + axis**2) > min(self.background_radius, 0.5 * box) ** 2
+        outside = (axis[:, None] ** 2 + axis**2) > radius**2
         background = images[:, outside]
         mean, deviation = background.mean(-1), background.std(-1)
         # Where the background is empty, as in noiseless simulations, the whole image sets the scale.
@@ -122,11 +133,11 @@ class BandStack:
     def write(self, rows: slice, particles: Particles, normalisation: Normalisation) -> None:
         """Normalise, transform, whiten and store these particles of the stack."""
         index = torch.arange(len(self))[rows]
-        vectors = whitened_images(particles, index, self.band, normalisation, self.noise).vectors
+        vectors = whitened_vectors(particles, index, self.band, normalisation, self.noise).to(torch.complex64)
         try:
             with self.path.open("r+b") as file:
                 file.seek(int(index[0]) * len(self.band) * vectors.element_size())
-                file.write(vectors.to(torch.complex64).numpy().tobytes())
+                file.write(vectors.numpy().data)
         except OSError as error:
             raise InputError(f"{self.path}: cannot store the transformed images ({error.strerror})") from error
 
@@ -176,18 +187,31 @@ def whitened_images(
     noise: Float[Tensor, "groups shells"],
 ) -> BandImages:
     """Read these images, and normalise, transform and whiten them; antisymmetric aberrations are taken out."""
+    vectors = whitened_vectors(particles, rows, band, normalisation, noise)
     optics = particles.optics[rows]
-    vectors = band.from_images(normalisation.apply(particles.images.read(rows)))
-    phase = antisymmetric_phase(optics, band.frequency)
-    if phase is not None:
-        vectors = vectors * torch.polar(torch.ones_like(phase), -phase).to(vectors.dtype)
     matrices = sampled_frequency_matrices(optics, particles.pixel_size)
-    return BandImages(
-        band,
-        vectors * inverse_deviation(optics, band, noise),
-        whitened_transfer(optics, band, noise),
-        None if matrices is None else matrices.float(),
-    )
+    transfer = whitened_transfer(optics, band, noise)
+    return BandImages(band, vectors, transfer, None if matrices is None else matrices.float())
+
+
+def whitened_vectors(
+    particles: Particles,
+    rows: Int[Tensor, "b"],
+    band: Band,
+    normalisation: Normalisation,
+    noise: Float[Tensor, "groups shells"],
+) -> Complex[Tensor, "b m"]:
+    """What :func:`whitened_images` does, without the transfer functions."""
+
+    def transform(part: Tensor) -> Tensor:
+        optics = particles.optics[part]
+        vectors = band.from_images(normalisation.apply(particles.images.read(part)))
+        phase = antisymmetric_phase(optics, band.frequency)
+        if phase is not None:
+            vectors = vectors * torch.polar(torch.ones_like(phase), -phase).to(vectors.dtype)
+        return vectors * inverse_deviation(optics, band, noise)
+
+    return torch.cat(map_parts(transform, rows.split(IMAGES_AT_ONCE), CPU))
 
 
 def whitened_transfer(optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]) -> Float[Tensor, "n m"]:
@@ -200,7 +224,8 @@ def whitened_transfer(optics: Optics, band: Band, noise: Float[Tensor, "groups s
 
 def inverse_deviation(optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]) -> Float[Tensor, "n m"]:
     """``1 / sigma`` of every coefficient, by the noise spectrum of each particle's optics group."""
-    return band.at_shells(noise.float().clamp(min=1e-12).rsqrt())[optics.group]
+    inverse = band.at_shells(noise.float().clamp(min=1e-12).rsqrt())
+    return inverse.expand(len(optics), -1) if len(inverse) == 1 else inverse[optics.group]
 
 
 def estimate_noise(

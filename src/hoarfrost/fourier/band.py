@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from hoarfrost.kernels.images import pick_coefficients
+from hoarfrost.kernels.library import compiled_for
+
 CONJUGATE_PAIR = 2.0
 """Weight of a half-plane coefficient in a full-plane sum: it stands for itself and its conjugate."""
 
@@ -86,18 +89,20 @@ class Band:
 
     def from_images(self, images: Float[Tensor, "b y x"]) -> Complex[Tensor, "b m"]:
         """Band vectors of real images: orthonormal transform about the pixel ``floor(D/2)``."""
-        spectra = torch.fft.rfft2(images, norm="ortho")
-        kx, ky = self.k.to(images.device).unbind(-1)
-        coefficients = spectra.flatten(1)[:, (ky % self.box) * (self.box // 2 + 1) + kx]
+        # Columns that the band leaves out need not be transformed along y.
+        rows = torch.fft.rfft(images, norm="ortho")[..., : self.limit + 1]
+        spectra = torch.fft.fft(rows, dim=-2, norm="ortho").mT.contiguous().flatten(1)
         # The transform above counts from pixel 0; moving the origin to floor(D/2) is a phase, a sign in even boxes.
-        return coefficients * self._origin_phase(1.0, coefficients)
+        if compiled_for(spectra):
+            return pick_coefficients(spectra, self._places, self._origin)
+        return spectra[:, self._places.to(images.device)] * self._origin.to(spectra)
 
     def to_images(self, coefficients: Complex[Tensor, "b m"]) -> Float[Tensor, "b y x"]:
         """Real images of band vectors; the adjoint of :meth:`from_images` counting conjugates, zero outside the band."""
         kx, ky = self.k.to(coefficients.device).unbind(-1)
         width = self.box // 2 + 1
         spectra = coefficients.new_zeros(len(coefficients), self.box * width)
-        values = coefficients * self._origin_phase(-1.0, coefficients)
+        values = coefficients * self._origin.conj().to(coefficients)
         spectra[:, (ky % self.box) * width + kx] = values
         # The half-plane kx = 0, ky < 0 is stored by the real transform, so that the conjugates have to be put there.
         on_axis = kx == 0
@@ -120,6 +125,14 @@ class Band:
         """A radial function, given at shells 0 ... limit or further, at every coefficient."""
         return spectrum[..., self.shell.to(spectrum.device)]
 
-    def _origin_phase(self, sign: float, like: Tensor) -> Tensor:
-        angle = sign * 2 * math.pi * (self.box // 2) * self.frequency.sum(-1)
-        return torch.polar(torch.ones_like(angle), angle).to(like)
+    @cached_property
+    def _places(self) -> Int[Tensor, "m"]:
+        """Where the coefficients are in a flattened transform with the axes (kx, ky)."""
+        kx, ky = self.k.unbind(-1)
+        return kx * self.box + ky % self.box
+
+    @cached_property
+    def _origin(self) -> Complex[Tensor, "m"]:
+        """Factors that move the origin from the first pixel to ``floor(D/2)``."""
+        angle = 2 * math.pi * (self.box // 2) * self.frequency.sum(-1)
+        return torch.polar(torch.ones_like(angle), angle)

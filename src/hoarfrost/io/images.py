@@ -1,8 +1,8 @@
-"""Images of many stack files, read lazily through a bounded pool of memory maps."""
+"""Images of many stack files, read when they are asked for through a bounded pool of open files."""
 
 from __future__ import annotations
 
-import mmap
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,8 +22,7 @@ _OPEN_FILES = 32
 class MrcImages:
     """An image source over stack files: particle ``i`` is image ``index[i]`` of ``files[file[i]]``.
 
-    Headers are read and checked at once; images only when asked for. Pages are handed back to the system after every
-    read, so that resident memory does not grow with the stack. Reading is safe from several threads.
+    Headers are read and checked at once; images only when asked for. Reading is safe from several threads.
 
     Parameters
     ----------
@@ -45,7 +44,7 @@ class MrcImages:
         self.headers = tuple(read_header(path) for path in files)
         self.file = file.numpy()
         self.index = index.numpy()
-        self._maps: OrderedDict[int, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
+        self._open_files: OrderedDict[int, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
         self._check(f"{table}, " if table else "")
 
@@ -69,23 +68,27 @@ class MrcImages:
         wanted = rows.numpy()
         file, index = self.file[wanted], self.index[wanted]
         order = np.lexsort((index, file))
-        with self._lock:
-            for group in _runs(file[order], np.zeros_like(order)):
-                places = order[group]
-                mapped, stack = self._open(int(file[places[0]]))
-                for run in _runs(index[places], np.arange(len(places))):
-                    _copy(stack, index[places[run]], output, places[run])
-                mapped.madvise(mmap.MADV_DONTNEED)
+        for group in _runs(file[order], np.zeros_like(order)):
+            places = order[group]
+            opened = self._open(int(file[places[0]]))
+            for run in _runs(index[places], np.arange(len(places))):
+                start, where = int(index[places[run.start]]), places[run]
+                if np.all(np.diff(where) == 1):
+                    opened.read(start, output[where[0] : where[-1] + 1])
+                else:
+                    block = np.empty((len(where), *output.shape[1:]), np.float32)
+                    opened.read(start, block)
+                    output[where] = block
         return images
 
-    def _open(self, number: int) -> tuple[mmap.mmap, np.ndarray]:
-        if number in self._maps:
-            self._maps.move_to_end(number)
-            return self._maps[number]
-        while len(self._maps) >= _OPEN_FILES:
-            self._maps.popitem(last=False)
-        self._maps[number] = _map_file(self.headers[number])
-        return self._maps[number]
+    def _open(self, number: int) -> _OpenFile:
+        with self._lock:
+            if number not in self._open_files:
+                while len(self._open_files) >= _OPEN_FILES:
+                    self._open_files.popitem(last=False)
+                self._open_files[number] = _OpenFile(self.headers[number])
+            self._open_files.move_to_end(number)
+            return self._open_files[number]
 
     def _check(self, prefix: str) -> None:
         first = self.headers[0]
@@ -132,26 +135,43 @@ class MissingImages:
         raise InputError(self.reason)
 
 
-def _map_file(header: MrcHeader) -> tuple[mmap.mmap, np.ndarray]:
-    try:
-        with header.path.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        return mapped, np.ndarray(header.shape, header.dtype, buffer=mapped, offset=header.offset)
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{header.path}: cannot be read any more ({error}); was it changed during the run?") from error
+class _OpenFile:
+    """A stack file, open until nobody holds this any more: a thread may still read from what the pool let go."""
+
+    def __init__(self, header: MrcHeader) -> None:
+        self._header = header
+        try:
+            self._descriptor = os.open(header.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._changed(str(error.strerror)) from error
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read(self, start: int, images: np.ndarray) -> None:
+        """Fill float32 ``images``, one block of memory, from image ``start`` on."""
+        dtype = self._header.dtype
+        stored = images if dtype == images.dtype else np.empty(images.shape, dtype)
+        buffer = stored.data.cast("B")
+        offset = self._header.offset + start * stored[0].nbytes
+        # One call may return less than it was asked for.
+        while len(buffer) > 0:
+            try:
+                count = os.preadv(self._descriptor, [buffer], offset)
+            except OSError as error:
+                raise self._changed(str(error.strerror)) from error
+            if count == 0:
+                raise self._changed("it has become shorter")
+            buffer, offset = buffer[count:], offset + count
+        if stored is not images:
+            images[:] = stored
+
+    def _changed(self, reason: str) -> InputError:
+        return InputError(f"{self._header.path}: cannot be read any more ({reason}); was it changed during the run?")
 
 
 def _runs(values: np.ndarray, ramp: np.ndarray) -> list[slice]:
     """Slices over which ``values - ramp`` stays the same."""
     edges = np.flatnonzero(np.diff(values - ramp)) + 1
     return [slice(int(a), int(b)) for a, b in zip([0, *edges], [*edges, len(values)], strict=True) if a < b]
-
-
-def _copy(stack: np.ndarray, index: np.ndarray, output: np.ndarray, places: np.ndarray) -> None:
-    """Copy consecutive images to their places; one block where those are consecutive as well."""
-    start = int(index[0])
-    if places[-1] - places[0] == len(places) - 1 and np.all(np.diff(places) == 1):
-        output[places[0] : places[-1] + 1] = stack[start : start + len(index)]
-    else:
-        for offset, place in enumerate(places):
-            output[place] = stack[start + offset]
