@@ -85,22 +85,27 @@ def finish_maps(
     radius: float,
     symmetry: str,
     seed: int,
+    mask: Volume | None = None,
 ) -> FinalMaps:
-    """Half-maps, mask, FSC and filtered map of the sums of two halves; ``voxel_size`` and ``radius`` in Å."""
+    """Half-maps, mask, FSC and filtered map of the sums of two halves; ``voxel_size`` and ``radius`` in Å.
+
+    The mask is made from the map where none is given.
+    """
     operators = point_group(symmetry)
     first, second = (symmetrise(BackProjection(grid, one), operators) for one in sums)
     halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
     sphere = soft_sphere(grid.box, radius / voxel_size, 4.0)
-    rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
-    merged = filtered_map(first + second, rough, first, second)
-    mask = mask_from_map(
-        Volume(inside(merged, sphere), voxel_size),
-        threshold=None,
-        extend_px=3.0,
-        edge_px=6.0,
-        lowpass_angstrom=max(15.0, 3 * rough.resolution(0.143)),
-    )
-    mask = Volume(mask.data * sphere, voxel_size)
+    if mask is None:
+        rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
+        merged = Volume(inside(filtered_map(first + second, rough, first, second), sphere), voxel_size)
+        shape = mask_from_map(
+            merged,
+            threshold=None,
+            extend_px=3.0,
+            edge_px=6.0,
+            lowpass_angstrom=max(15.0, 3 * rough.resolution(0.143)),
+        )
+        mask = Volume(shape.data * sphere, voxel_size)
     fsc = validate_half_maps(halves, mask, seed)
     final = inside(filtered_map(first + second, fsc, first, second), sphere)
     return FinalMaps(Volume(final, voxel_size), halves, mask, fsc)

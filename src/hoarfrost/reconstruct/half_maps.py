@@ -13,16 +13,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.analysis.fsc import fourier_shell_correlation, validate_half_maps
 from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.fourier.transforms import resample_centred
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.kernels.threads import map_parts
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, back_project, symmetrise
 from hoarfrost.representations.voxel import FourierVolume
-from hoarfrost.types import Volume
+from hoarfrost.types import HalfMaps, Volume
 
 JOINED_RESOLUTION = 40.0
 """Å; about as far may the halves have shells in common, as in RELION."""
@@ -86,18 +87,36 @@ def sums_of_rows(
     return symmetrise(own, point_group(symmetry))
 
 
-def regularised_pair(first: BackProjection, second: BackProjection, *, extent: float, radius: float) -> HalfMapPair:
-    """Wiener-filtered half-maps inside a sphere; ``extent`` (the box) and ``radius`` in Å."""
+def support(box: int, extent: float, radius: float, mask: Volume | None = None) -> Float[Tensor, "z y x"]:
+    """Where density is sought, on ``box`` voxels over ``extent`` Å: a sphere of ``radius`` Å, or a mask of that extent."""
+    if mask is None:
+        return soft_sphere(box, radius * box / extent, 3.0)
+    return resample_centred(mask.data, box, (0, 1, 2)).clamp(0, 1)
+
+
+def regularised_pair(
+    first: BackProjection, second: BackProjection, *, extent: float, radius: float, mask: Volume | None = None
+) -> HalfMapPair:
+    """Wiener-filtered half-maps inside a sphere or a mask; ``extent`` (the box) and ``radius`` in Å.
+
+    What a mask of any shape adds to the correlation is taken out of it; a sphere adds next to nothing.
+    """
     grid = first.grid
     voxel_size = extent / grid.box
-    mask = soft_sphere(grid.box, radius / voxel_size, 3.0).to(first.sums)
-    plain = [Volume(inside(half.volume(0.0), mask).cpu(), voxel_size) for half in (first, second)]
-    fsc = fourier_shell_correlation(plain[0], plain[1]).float()[: grid.limit + 1]
+    within = support(grid.box, extent, radius, mask).to(first.sums)
+    plain = [half.volume(0.0) for half in (first, second)]
+    if mask is None:
+        levelled = [Volume(inside(one, within).cpu(), voxel_size) for one in plain]
+        fsc = fourier_shell_correlation(levelled[0], levelled[1]).float()
+    else:
+        halves = HalfMaps(*(Volume(one.cpu(), voxel_size) for one in plain))
+        fsc = validate_half_maps(halves, Volume(within.cpu(), voxel_size)).corrected.float()
+    fsc = fsc[: grid.limit + 1]
     inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
     maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
     joined = (first + second).volume(sum(inverse_signal) / 2)
     joined_shell = max(3, min(6, math.floor(extent / JOINED_RESOLUTION)))
-    maps = [inside(share_low_shells(grid, one, joined, joined_shell), mask) for one in maps]
+    maps = [inside(share_low_shells(grid, one, joined, joined_shell), within) for one in maps]
     return HalfMapPair(maps[0].cpu(), maps[1].cpu(), fsc, voxel_size)
 
 

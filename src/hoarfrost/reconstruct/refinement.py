@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.frames import motion_between, moved
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import Volume
 
 IMAGES_A_STEP = 2048
 """Particles refined in one step; a checkpoint can be taken between steps."""
@@ -39,11 +40,16 @@ SERIOUS = 0.8
 
 @dataclass(frozen=True)
 class HalfMapStage:
-    """What every refinement stage does first: half-maps of the present poses, the band they allow, the noise left."""
+    """What every refinement stage does first: half-maps of the present poses, the band they allow, the noise left.
+
+    Where a ``source`` is given, it is asked for the maps and their band instead.
+    """
 
     stack: BandStack
     limit: int
     symmetry: str
+    mask: Volume | None = None  # where density is sought, on the grid of the images; a sphere without it
+    source: Callable[[State], tuple[HalfMapPair, int]] | None = None
     _pairs: dict[str, HalfMapPair] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def prepare(self, state: State, name: str) -> State:
@@ -51,6 +57,20 @@ class HalfMapStage:
 
         The halves are brought into one frame first: their poses change where they have drifted apart.
         """
+        if self.source is None:
+            state, pair = self._of_poses(state)
+            trusted = trusted_limit(pair.fsc)
+        else:
+            pair, trusted = self.source(state)
+        state = state | {
+            f"{name}.first": pair.first,
+            f"{name}.second": pair.second,
+            f"{name}.fsc": pair.fsc,
+            f"{name}.limit": torch.tensor(trusted),
+        }
+        return state | {f"{name}.weight": self._inverse_noise(state, name)}
+
+    def _of_poses(self, state: State) -> tuple[State, HalfMapPair]:
         extent, radius = self.stack.band.box * self.stack.pixel_size, float(state["radius"])
         first, second = half_sums(
             self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry
@@ -60,15 +80,7 @@ class HalfMapStage:
             state = moved(state, motion, self.stack.pixel_size)
             poses, rows = (state["rotations"], state["shifts"]), (state["half"] == 2).nonzero()[:, 0]
             second = sums_of_rows(self.stack, *poses, rows, self.limit, self.symmetry)
-        pair = regularised_pair(first, second, extent=extent, radius=radius)
-        trusted = trusted_limit(pair.fsc)
-        state = state | {
-            f"{name}.first": pair.first,
-            f"{name}.second": pair.second,
-            f"{name}.fsc": pair.fsc,
-            f"{name}.limit": torch.tensor(trusted),
-        }
-        return state | {f"{name}.weight": self._inverse_noise(state, name)}
+        return state, regularised_pair(first, second, extent=extent, radius=radius, mask=self.mask)
 
     def pair(self, state: State, name: str) -> HalfMapPair:
         """The half-maps that :meth:`prepare` left, the same object as long as the state holds the same maps."""
@@ -124,11 +136,12 @@ class RefinePoses:
 
     maps: HalfMapStage
     iterations: int
+    label: str | None = None  # in place of the band in the stage's name
 
     @property
     def name(self) -> str:
         """Unique name of the stage."""
-        return f"refine-{self.maps.limit}"
+        return self.label or f"refine-{self.maps.limit}"
 
     @property
     def title(self) -> str:

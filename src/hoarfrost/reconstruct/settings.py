@@ -52,3 +52,44 @@ _PRESETS: dict[Preset, dict[str, object]] = {
         "rivals": 5,
     },
 }
+
+
+class RefineConfig(BaseModel):
+    """Settings of a refinement. Lengths in Å, angles in degrees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = "default"
+    symmetry: str = "C1"
+    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
+    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
+    low_pass: float = Field(40.0, gt=0, description="Å; the part of the given map that both halves begin with")
+    search: Literal["auto", "global", "local"] = "auto"
+    b_factor: float | None = Field(None, description="Å^2; of the sharpened map, estimated where not given")
+    invert: bool = False
+    seed: int = 0
+    shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
+    shift_count: int = Field(7, ge=1)
+    spacings: tuple[float, ...] = (7.5, 7.5, 3.75, 3.75, 1.9, 1.9)
+    soft_below: int = Field(5000, ge=0, description="stacks of fewer particles are assigned softly")
+    rounds: int = Field(8, ge=1, description="rounds of refinement at most")
+    iterations: int = Field(3, ge=1)
+    rivals: int = Field(3, ge=0, description="other optima tried for every particle of a global search")
+
+    @classmethod
+    def from_preset(cls, preset: Preset = "default", **changes: object) -> RefineConfig:
+        """The settings of a preset, some of them changed."""
+        return cls.model_validate({"preset": preset} | _REFINE_PRESETS[preset] | changes)
+
+
+_REFINE_PRESETS: dict[Preset, dict[str, object]] = {
+    "fast": {"rounds": 4, "spacings": (7.5, 3.75, 1.9)},
+    "default": {},
+    "careful": {
+        "rounds": 14,
+        "iterations": 4,
+        "rivals": 5,
+        "soft_below": 20000,
+        "spacings": (7.5, 7.5, 3.75, 3.75, 1.9, 1.9, 0.95),
+    },
+}

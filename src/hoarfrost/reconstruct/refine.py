@@ -1,0 +1,411 @@
+"""Gold-standard refinement: particles and a map become better poses, half-maps and a validated map.
+
+The given map is low-passed to where it cannot bias the Fourier shell correlation, and from there each half of the
+particles goes its own way. Poses that the table has are refined, others are searched. Small stacks are assigned softly
+on ever finer grids before Gauss-Newton takes over; its rounds go on, in a band that grows with the agreement of the
+half-maps, until neither the resolution nor the poses move.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.analysis.verdict import Evidence, Verdict, judge
+from hoarfrost.analysis.views import unseen_share
+from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
+from hoarfrost.errors import InputError
+from hoarfrost.fourier.band import Band
+from hoarfrost.fourier.transforms import resample_centred
+from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
+from hoarfrost.geometry.shift_grid import shift_grid
+from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
+from hoarfrost.physics.masks import estimate_diameter, lowpass
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.assignment import split_halves
+from hoarfrost.reconstruct.final_maps import SumHalfMaps, finish_maps
+from hoarfrost.reconstruct.frames import JoinFrames
+from hoarfrost.reconstruct.half_maps import HalfMapPair, inside, small_box, support
+from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain, trusted_limit
+from hoarfrost.reconstruct.settings import RefineConfig
+from hoarfrost.reconstruct.soft_rounds import SearchModes, SoftMaps, SpreadPoses, further
+from hoarfrost.reconstruct.starts import MARGIN
+from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+
+FEWEST_SHELLS = 6
+"""The low-passed map keeps at least so many shells: with fewer there is nothing that orients a particle."""
+
+STILL = 0.1
+"""Poses have settled when the particle's edge moves by less than this share of the resolution."""
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """Everything that a refinement found."""
+
+    particles: Particles
+    map: Volume
+    half_maps: HalfMaps
+    mask: Volume
+    fsc: HalfMapFSC
+    noise: Float[Tensor, "groups shells"]
+    diameter: float
+    symmetry: str
+    common: float  # Å; resolution of the map that both halves began with
+    search: str  # "global" or "local"
+    rounds: int
+    settled: bool
+    timings: dict[str, float]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdict rests on."""
+        poses = self.particles.poses
+        confidence = None if poses is None else poses.confidence
+        return Evidence(
+            particles=len(self.particles),
+            diameter=self.diameter,
+            fsc=self.fsc,
+            confidence=None if confidence is None else float(confidence.double().median()),
+            unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
+            common=self.common,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the figures of this result mean in plain words."""
+        return judge(self.evidence)
+
+
+@dataclass(frozen=True)
+class GivenMap:
+    """The user's map, low-passed, for both halves alike, on the scale of the whitened images."""
+
+    stack: BandStack
+    map: Volume  # of the images' box and pixel size
+    limit: int
+    mask: Volume | None
+    seed: int
+
+    def __call__(self, state: State) -> tuple[HalfMapPair, int]:
+        """The map; its scale is that at which its projections have the power that images have beyond their noise."""
+        box = small_box(self.stack.band.box, self.limit)
+        extent = self.stack.band.box * self.stack.pixel_size
+        within = support(box, extent, float(state["radius"]), self.mask)
+        data = inside(resample_centred(self.map.data, box, (0, 1, 2)), within)
+        density = FourierVolume.from_volume(Volume(data.to(self.stack.device), extent / box), self.limit)
+        band = Band(self.stack.band.box, self.limit)
+        generator = torch.Generator().manual_seed(self.seed)
+        rows = torch.randperm(len(self.stack), generator=generator)[:1000].sort().values
+        images = self.stack.images(rows, band)
+        views = random_rotations(len(rows), generator).to(self.stack.device)
+        model = images.transfer * density.project(views, band, images.frequency_matrix)
+        signal = (images.vectors.abs().square().mean(0).sum() - len(band)).clamp(min=0.02 * len(band))
+        scaled = data * float((signal / model.abs().square().mean(0).sum().clamp(min=1e-20)).sqrt())
+        pair = HalfMapPair(scaled, scaled, torch.ones(self.limit + 1), extent / box)
+        return pair, self.limit
+
+
+@dataclass(frozen=True)
+class Round:
+    """Half-maps of the present poses and Gauss-Newton against them, unless the poses have settled."""
+
+    stack: BandStack
+    number: int
+    furthest: int
+    symmetry: str
+    mask: Volume | None
+    iterations: int
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return f"round-{self.number}"
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"Refining poses, round {self.number}"
+
+    @property
+    def steps(self) -> int:
+        """One step for the half-maps, then chunks of particles."""
+        return self._refinement(self.furthest).steps
+
+    def needed(self, state: State) -> bool:
+        """Until the poses have settled."""
+        return not bool(state["settled"])
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Make the half-maps or refine a chunk; at the end, ask whether anything still moves."""
+        if step == 0:
+            limit = further(int(state["trusted"]), self.furthest)
+            state = state | {
+                "round.limit": torch.tensor(limit),
+                "before.rotations": state["rotations"],
+                "before.shifts": state["shifts"],
+            }
+        state, values = self._refinement(int(state["round.limit"])).run(state, step)
+        if step + 1 == self.steps:
+            state = self._look_back(state)
+        return state, values
+
+    def _refinement(self, limit: int) -> RefinePoses:
+        maps = HalfMapStage(self.stack, limit, self.symmetry, self.mask)
+        return RefinePoses(maps, self.iterations, self.name)
+
+    def _look_back(self, state: State) -> State:
+        trusted, before = int(state[f"{self.name}.limit"]), int(state["trusted"])
+        turn = geodesic_distance(state["rotations"], state["before.rotations"]).median()
+        move = torch.linalg.vector_norm(state["shifts"] - state["before.shifts"], dim=-1).median()
+        # A wavelength at the end of the band, in pixels.
+        resolution = self.stack.band.box / trusted
+        still = STILL * resolution
+        at_edge = float(turn) * float(state["radius"]) / self.stack.pixel_size
+        settled = trusted <= before and at_edge < still and float(move) < still
+        return state | {
+            "settled": torch.tensor(settled),
+            "trusted": torch.tensor(max(trusted, before) if settled else trusted),
+            "rounds": torch.tensor(self.number),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A refinement made ready: the stages, and what they share."""
+
+    particles: Particles
+    config: RefineConfig
+    stack: BandStack
+    normalisation: Normalisation
+    start: GivenMap
+    mask: Volume | None
+    radius: float
+    maps: SumHalfMaps
+
+    @property
+    def search(self) -> str:
+        """ "global" or "local"."""
+        return search_of(self.particles, self.config)
+
+    @property
+    def furthest(self) -> int:
+        """The last shell that is used."""
+        return self.stack.band.limit
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Everything from reading the images to the final sums."""
+        config, stack, symmetry = self.config, self.stack, self.config.symmetry
+        coarse = small_box(stack.band.box, min(16, self.furthest))
+        model = CoarseModel(
+            coarse,
+            stack.band.box * stack.pixel_size / coarse,
+            self.radius,
+            symmetry,
+            OrientationGrid(2),
+            shift_grid(config.shift_extent * stack.band.box, config.shift_count),
+        )
+        stages: list[Stage] = [Prepare(self.particles, stack, self.normalisation)]
+        soft = len(self.particles) < config.soft_below
+        given = HalfMapStage(stack, self.start.limit, symmetry, self.mask, self.start)
+        if self.search == "global":
+            stages.append(SearchModes(given, model, config.seed))
+            spacings = config.spacings if soft else config.spacings[:1]
+        else:
+            stages.append(RefinePoses(given, config.iterations, "start"))
+            # Poses that a table has are no further off than the first spacings would put them.
+            spacings = tuple(spacing for spacing in config.spacings if spacing < 5) if soft else ()
+        first = HalfMapStage(stack, min(self.furthest, further(self.start.limit, self.furthest)), symmetry, self.mask)
+        spread_maps = HalfMapStage(stack, self.furthest, symmetry, self.mask, SoftMaps(stack, symmetry, self.mask))
+        for number, spacing in enumerate(spacings, 1):
+            maps = first if number == 1 and self.search == "local" else spread_maps
+            stages.append(SpreadPoses(maps, self.furthest, spacing, config.seed + 100 * number, number))
+        stages.append(TrustSoft(self.start.limit))
+        rounds = [
+            Round(stack, number, self.furthest, symmetry, self.mask, config.iterations)
+            for number in range(1, config.rounds + 1)
+        ]
+        again = HalfMapStage(stack, min(16, self.furthest), symmetry, self.mask)
+        rivals = self.search == "global" and config.rivals > 0
+        stages += [*rounds[:1], *([SearchAgain(again, model, config.rivals, 3, config.seed)] if rivals else [])]
+        return [*stages, *rounds[1:], JoinFrames(stack, min(32, self.furthest), symmetry), self.maps]
+
+
+@dataclass(frozen=True)
+class TrustSoft:
+    """The band in which the rounds of Gauss-Newton begin: that to which the last half-maps agreed."""
+
+    least: int
+    name: str = "trust"
+    title: str = "Taking stock"
+    steps: int = 1
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Find the last curve."""
+        numbers = [int(key.split("-")[1].split(".")[0]) for key in state if key.startswith("spread-")]
+        trusted = self.least
+        if numbers:
+            trusted = max(trusted, trusted_limit(state[f"spread-{max(numbers)}.fsc"]))
+        return state | {"trusted": torch.tensor(trusted), "settled": torch.tensor(False)}, {"band": float(trusted)}
+
+
+def search_of(particles: Particles, config: RefineConfig) -> str:
+    """Whether poses are searched ("global") or refined ("local").
+
+    Raises
+    ------
+    InputError
+        A local search of particles without poses.
+    """
+    if config.search == "auto":
+        return "global" if particles.poses is None else "local"
+    if config.search == "local" and particles.poses is None:
+        raise InputError("--search local: these particles have no poses; use --search global, or a table with poses")
+    return config.search
+
+
+def make_plan(
+    particles: Particles,
+    reference: Volume,
+    config: RefineConfig,
+    workspace: Path,
+    mask: Volume | None = None,
+    device: torch.device = CPU,
+) -> Plan:
+    """Everything that is fixed before the first stage: bands, noise, scale, radii."""
+    box, pixel_size = particles.box, particles.pixel_size
+    extent = box * pixel_size
+    furthest = (box - 1) // 2
+    if config.max_resolution is not None:
+        furthest = min(furthest, max(6, int(extent / config.max_resolution)))
+    if config.diameter is not None:
+        radius = 0.5 * config.diameter * MARGIN
+    else:
+        # A map that fills its box, or noise, must not ask for more than the box holds.
+        blurred = lowpass(reference, max(20.0, 4 * pixel_size))
+        radius = 0.5 * estimate_diameter(blurred) * MARGIN
+    radius = min(radius, 0.46 * extent)
+    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
+    band = Band(box, furthest)
+    noise = estimate_noise(particles, band, normalisation)
+    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
+    limit = min(furthest, max(FEWEST_SHELLS, int(extent / config.low_pass)))
+    start = GivenMap(stack, reference, limit, mask, config.seed)
+    maps = SumHalfMaps(particles, normalisation, noise, furthest, device)
+    return Plan(particles, config, stack, normalisation, start, mask, radius, maps)
+
+
+def refine(
+    particles: Particles,
+    reference: Volume,
+    config: RefineConfig | None = None,
+    *,
+    mask: Volume | None = None,
+    workspace: Path | None = None,
+    device: torch.device = CPU,
+    store: CheckpointStore | None = None,
+    listener: Listener = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RefineResult:
+    """Refine the poses of particles, from a map, with the two halves of the data kept apart.
+
+    Parameters
+    ----------
+    particles : Particles
+        Images and optics; poses where they are known. Halves that they have are kept.
+    reference : Volume
+        A map of the images' box and pixel size (:func:`hoarfrost.runs.refine.fitted` brings others onto it), on any scale.
+    config : RefineConfig, optional
+        Settings.
+    mask : Volume, optional
+        Values in [0, 1] on the grid of the images: density outside takes no part.
+    workspace, device, store, listener, should_stop
+        As for :func:`hoarfrost.reconstruct.ab_initio.ab_initio`.
+    """
+    config = config or RefineConfig.from_preset()
+    if workspace is None:
+        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
+            return refine(
+                particles,
+                reference,
+                config,
+                mask=mask,
+                workspace=Path(folder),
+                device=device,
+                store=store,
+                listener=listener,
+                should_stop=should_stop,
+            )
+    timings: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StageDone):
+            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+        listener(event)
+
+    plan = make_plan(particles, reference, config, workspace, mask, device)
+    state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
+    began = time.perf_counter()
+    finished = finish_maps(
+        (state["sums.1"], state["sums.2"]),
+        plan.maps.grid,
+        voxel_size=particles.pixel_size,
+        radius=plan.radius,
+        symmetry=config.symmetry,
+        seed=config.seed,
+        mask=mask,
+    )
+    timings["validation"] = time.perf_counter() - began
+    pixel_size = particles.optics.pixel_size[:, None]
+    poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
+    result = RefineResult(
+        particles=particles.replace(poses=poses, half=state["half"]),
+        map=finished.map,
+        half_maps=finished.half_maps,
+        mask=finished.mask,
+        fsc=finished.fsc,
+        noise=plan.stack.noise,
+        diameter=2 * plan.radius,
+        symmetry=config.symmetry,
+        common=particles.box * particles.pixel_size / plan.start.limit,
+        search=plan.search,
+        rounds=int(state["rounds"]),
+        settled=bool(state["settled"]),
+        timings=timings,
+    )
+    for warning in result.verdict.warnings:
+        listener(Message(warning, "warning"))
+    return result
+
+
+def first_state(plan: Plan) -> State:
+    """Halves, and the poses that the table has, in pixels."""
+    particles, count = plan.particles, len(plan.particles)
+    half = particles.half
+    if half is None or not bool((half == 1).any() and (half == 2).any()):
+        half = split_halves(count, particles.optics.group, plan.config.seed)
+    poses, posed = particles.poses, plan.search == "local"
+    if poses is None or not posed:
+        poses = Poses(torch.eye(3, dtype=torch.float64).repeat(count, 1, 1), torch.zeros(count, 2).double())
+    return {
+        "half": half,
+        "radius": torch.tensor(plan.radius),
+        "rotations": poses.rotations.double(),
+        "shifts": poses.shifts.double() / particles.optics.pixel_size[:, None],
+        "score": torch.zeros(count),
+        "confidence": torch.ones(count),
+    }
