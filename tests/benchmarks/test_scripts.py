@@ -13,7 +13,7 @@ from benchmarks.common import DATA_VARIABLE
 from benchmarks.hard_cases import symmetric_complex
 from benchmarks.relion_maps import relion_found
 
-from benchmarks import abinit_accuracy, abinit_speed, hard_cases, kernels, relion_agreement, simulate_speed
+from benchmarks import abinit_accuracy, abinit_speed, hard_cases, kernels, pose_limit, relion_agreement, simulate_speed
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.kernels.library import library
 
@@ -81,6 +81,16 @@ def test_simulate_speed(tmp_path, capsys):
     content, _ = smoke(simulate_speed, tmp_path, capsys)
     assert content["figures"]["correlation"] > 0.999
     assert [row["key"]["noise"] for row in content["rows"]] == ["white", "coloured"]
+
+
+@pytest.mark.slow
+def test_pose_limit(tmp_path, capsys):
+    content, printed = smoke(pose_limit, tmp_path, capsys)
+    (row,) = content["rows"]
+    assert "failed" not in row, row
+    assert 0 < row["limit_frobenius"] < 0.1
+    assert row["times_the_limit"] > 0.9
+    assert "times_the_limit" in printed
 
 
 @pytest.mark.slow
