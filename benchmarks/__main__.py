@@ -7,7 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("simulate_speed", "relion_agreement", "hard_cases", "kernels", "abinit_speed", "pose_limit", "abinit_accuracy")
+NAMES = (
+    "simulate_speed",
+    "estimators",
+    "relion_agreement",
+    "hard_cases",
+    "kernels",
+    "abinit_speed",
+    "pose_limit",
+    "abinit_accuracy",
+)
 """Shortest first."""
 
 FOLDER = Path(__file__).parent

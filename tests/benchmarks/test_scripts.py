@@ -13,7 +13,16 @@ from benchmarks.common import DATA_VARIABLE
 from benchmarks.hard_cases import symmetric_complex
 from benchmarks.relion_maps import relion_found
 
-from benchmarks import abinit_accuracy, abinit_speed, hard_cases, kernels, pose_limit, relion_agreement, simulate_speed
+from benchmarks import (
+    abinit_accuracy,
+    abinit_speed,
+    estimators,
+    hard_cases,
+    kernels,
+    pose_limit,
+    relion_agreement,
+    simulate_speed,
+)
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.kernels.library import library
 
@@ -74,6 +83,21 @@ def test_hard_cases(tmp_path, capsys):
     (row,) = content["rows"]
     assert row["verdict"].startswith("warned"), "noise only must be warned of"
     assert "verdict" in printed
+
+
+@pytest.mark.slow
+def test_estimators(tmp_path, capsys):
+    content, printed = smoke(estimators, tmp_path, capsys)
+    by_name = {row["key"]["estimator"]: row for row in content["rows"]}
+    assert set(by_name) == set(estimators.ESTIMATORS)
+    assert by_name["hierarchical"]["median_deg"] < by_name["exhaustive, 15 deg"]["median_deg"]
+    assert by_name["Gauss-Newton"]["median_deg"] < 2
+    assert "GFLOP an image" in printed
+
+
+def test_the_cost_of_the_hierarchical_search():
+    """The published count of its scoring alone, 1.0 GFLOP, less the half that half-turns save."""
+    assert 0.4 < estimators.hierarchical_gflop(128) < 1.0
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def local_search(
     *,
     keep: int = 32,
     shift_count: int = 4,
-    depth: float = math.inf,
+    depth: float = 60.0,
     marginal: bool = False,
     symmetry: str = "C1",
 ) -> PosePosterior:
@@ -109,6 +109,7 @@ def local_search(
         Band limit of each level, no further than the images' own.
     keep, depth
         The most cells of an image that go on from a level, and how far their log-likelihood may lie below the best.
+        The likelihood at the centre of a coarse cell is far below the best inside it: hence a generous depth.
     shift_count
         Shifts on each axis of every level's square; the shifts lie ``2 extent / shift_count`` apart.
     marginal
@@ -213,10 +214,12 @@ class LocalSearch:
     weight: Float[Tensor, "m"]  # inverse noise variance of the whitened coefficients
     limits: Sequence[int]  # band limit of each level
     keep: int = 32
+    depth: float = 60.0
     symmetry: str = "C1"
 
     def estimate(self, images: BandImages, density: Density) -> PosePosterior:
         """The best cells of the last level."""
         return local_search(
-            images, density, self.start, self.weight, self.limits, keep=self.keep, symmetry=self.symmetry
-        )
+            images, density, self.start, self.weight, self.limits,
+            keep=self.keep, depth=self.depth, symmetry=self.symmetry,
+        )  # fmt: skip
