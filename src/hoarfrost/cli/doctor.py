@@ -69,7 +69,7 @@ def _rates(device: torch.device) -> str:
     size = 8192 if device.type == "cuda" else 2048
     exact = matrix_product_rate(size, device=device)
     fast = matrix_product_rate(size, device=device, precision=fast_matrix_products())
-    return f"{exact / 1e12:.2f} TFLOP/s in float32, {fast / 1e12:.2f} TFLOP/s in bfloat16 or TF32, as the search uses"
+    return f"{exact / 1e12:.2f} TFLOP/s in float32, {fast / 1e12:.2f} TFLOP/s in bfloat16 or TF32"
 
 
 def _kernels() -> str:

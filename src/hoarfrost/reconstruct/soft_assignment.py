@@ -177,7 +177,4 @@ def distinct(modes: Modes, apart: float) -> Modes:
 
 def insert_spread(sums: BackProjection, found: Spread, band: Band) -> None:
     """Back-project spread images."""
-    for part in torch.arange(len(found.rotations)).split(max(1, POINTS_AT_ONCE // len(band))):
-        matrix = None if found.frequency_matrix is None else found.frequency_matrix[part]
-        points = sums.grid.points(found.rotations[part], band, matrix)
-        sums.grid.insert(sums.sums, points, found.data[part], found.power[part])
+    sums.grid.insert_slices(sums.sums, found.rotations, band, found.data, found.power, found.frequency_matrix)
