@@ -86,7 +86,8 @@ class CoarseModel:
 
     def density(self, sums: BackProjection) -> FourierVolume:
         """The regularised map inside the sphere, its surroundings levelled to zero."""
-        volume = sums.volume(0.1 * sums.weight_per_shell())
+        folded = sums.folded()
+        volume = folded.volume(0.1 * folded.weight_per_shell)
         mask = soft_sphere(self.box, self.radius / self.pixel_size, 2.0).to(volume)
         return FourierVolume(inside(volume, mask), self.pixel_size, sums.grid)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages, BandStack
@@ -50,27 +51,50 @@ class BackProjection:
     def __add__(self, other: BackProjection) -> BackProjection:
         return BackProjection(self.grid, self.sums + other.sums)
 
+    def folded(self) -> FoldedSums:
+        """The sums as maps are made of them; whoever asks for more than one thing had better keep this."""
+        data, weight = self.grid.fold(self.sums)
+        return FoldedSums(self.grid, data, weight, node_shells(self.grid).to(weight.device))
+
     def weight_per_shell(self) -> Float[Tensor, "shells"]:
         """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
-        return shell_average(self.grid.fold(self.sums)[1], self._shells, self.grid.limit + 1)
+        return self.folded().weight_per_shell
+
+    def volume(self, inverse_signal_power: Float[Tensor, "shells"] | float) -> Float[Tensor, "z y x"]:
+        """The map (see :meth:`FoldedSums.volume`)."""
+        return self.folded().volume(inverse_signal_power)
+
+
+@dataclass(frozen=True)
+class FoldedSums:
+    """Sums of which every node has its conjugate's share, and the shell of every node."""
+
+    grid: SliceGrid
+    data: Complex[Tensor, "gz gy gx"]
+    weight: Float[Tensor, "gz gy gx"]
+    shells: Int[Tensor, "gz gy gx"]
+
+    def __add__(self, other: FoldedSums) -> FoldedSums:
+        return FoldedSums(self.grid, self.data + other.data, self.weight + other.weight, self.shells)
+
+    @cached_property
+    def weight_per_shell(self) -> Float[Tensor, "shells"]:
+        """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
+        return shell_average(self.weight, self.shells, self.grid.limit + 1)
 
     def volume(self, inverse_signal_power: Float[Tensor, "shells"] | float) -> Float[Tensor, "z y x"]:
         """The map, regularised by the inverse signal power of each shell (in units of the weights).
 
         A floor of a thousandth of the shell's mean weight keeps nodes that no image reached from being divided by zero.
         """
-        data, weight = self.grid.fold(self.sums)
-        shells = self._shells
-        floor = 1e-3 * self.weight_per_shell()
-        regulariser = torch.as_tensor(inverse_signal_power, dtype=weight.dtype, device=weight.device) + floor
-        inside = shells <= self.grid.limit
-        added = regulariser[shells.clamp(max=self.grid.limit)]
-        ratio = torch.where(inside & (weight + added > 0), data / (weight + added).clamp(min=1e-20), 0)
-        return self.grid.inverse(ratio)
-
-    @property
-    def _shells(self) -> Int[Tensor, "gz gy gx"]:
-        return node_shells(self.grid).to(self.sums.device)
+        limit, weight = self.grid.limit, self.weight
+        regulariser = torch.as_tensor(inverse_signal_power, dtype=weight.dtype, device=weight.device)
+        # Beyond the limit there is no map.
+        added = torch.full((limit + 2,), torch.inf, dtype=weight.dtype, device=weight.device)
+        added[: limit + 1] = regulariser + 1e-3 * self.weight_per_shell
+        total = added[self.shells.clamp(max=limit + 1)].add_(weight)
+        share = torch.where(total > 0, total.clamp_(min=1e-20).reciprocal_(), 0)
+        return self.grid.inverse(self.data * share)
 
 
 def node_shells(grid: SliceGrid) -> Int[Tensor, "gz gy gx"]:

@@ -17,7 +17,7 @@ from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.kernels.threads import map_parts
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import mask_from_map, soft_sphere
-from hoarfrost.reconstruct.backprojection import BackProjection, images_at_once, symmetrise
+from hoarfrost.reconstruct.backprojection import BackProjection, FoldedSums, images_at_once, symmetrise
 from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power
 from hoarfrost.types import HalfMaps, Particles, Volume
 
@@ -92,12 +92,13 @@ def finish_maps(
     The mask is made from the map where none is given.
     """
     operators = point_group(symmetry)
-    first, second = (symmetrise(BackProjection(grid, one), operators) for one in sums)
+    first, second = (symmetrise(BackProjection(grid, one), operators).folded() for one in sums)
+    joined = first + second
     halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
     sphere = soft_sphere(grid.box, radius / voxel_size, 4.0)
     if mask is None:
         rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
-        merged = Volume(inside(filtered_map(first + second, rough, first, second), sphere), voxel_size)
+        merged = Volume(inside(filtered_map(joined, rough, first, second), sphere), voxel_size)
         shape = mask_from_map(
             merged,
             threshold=None,
@@ -107,19 +108,17 @@ def finish_maps(
         )
         mask = Volume(shape.data * sphere, voxel_size)
     fsc = validate_half_maps(halves, mask, seed)
-    final = inside(filtered_map(first + second, fsc, first, second), sphere)
+    final = inside(filtered_map(joined, fsc, first, second), sphere)
     return FinalMaps(Volume(final, voxel_size), halves, mask, fsc)
 
 
-def filtered_map(
-    joined: BackProjection, fsc: HalfMapFSC, first: BackProjection, second: BackProjection
-) -> Float[Tensor, "z y x"]:
+def filtered_map(joined: FoldedSums, fsc: HalfMapFSC, first: FoldedSums, second: FoldedSums) -> Float[Tensor, "z y x"]:
     """The map of all images, Wiener-filtered by the FSC of its halves up to where that first falls below 0.143."""
     curve = fsc.corrected.float()[: joined.grid.limit + 1].clone()
     below = (curve[1:] < 0.143).nonzero()
     if len(below):
         curve[int(below[0]) + 1 :] = 0.0
     mean = (
-        inverse_signal_power(curve, first.weight_per_shell()) + inverse_signal_power(curve, second.weight_per_shell())
+        inverse_signal_power(curve, first.weight_per_shell) + inverse_signal_power(curve, second.weight_per_shell)
     ) / 2
     return joined.volume(mean)

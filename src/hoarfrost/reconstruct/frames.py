@@ -71,7 +71,8 @@ def motion_between(
     voxel_size = extent / first.grid.box
     mask = soft_sphere(first.grid.box, radius / voxel_size, 3.0).to(first.sums)
     maps = [
-        Volume(inside(half.volume(0.1 * half.weight_per_shell()), mask).cpu(), voxel_size) for half in (first, second)
+        Volume(inside(half.volume(0.1 * half.weight_per_shell), mask).cpu(), voxel_size)
+        for half in (first.folded(), second.folded())
     ]
     found = align_maps(maps[1], maps[0], hands=False, start=GlobalAlignment(_a_little_off(), False, 1.0))
     motion = Motion(found.rotation.double(), found.shift.double()).kept_by(symmetry)

@@ -104,7 +104,8 @@ def regularised_pair(
     grid = first.grid
     voxel_size = extent / grid.box
     within = support(grid.box, extent, radius, mask).to(first.sums)
-    plain = [half.volume(0.0) for half in (first, second)]
+    sums = first.folded(), second.folded()
+    plain = [half.volume(0.0) for half in sums]
     if mask is None:
         levelled = [Volume(inside(one, within).cpu(), voxel_size) for one in plain]
         fsc = fourier_shell_correlation(levelled[0], levelled[1]).float()
@@ -112,9 +113,9 @@ def regularised_pair(
         halves = HalfMaps(*(Volume(one.cpu(), voxel_size) for one in plain))
         fsc = validate_half_maps(halves, Volume(within.cpu(), voxel_size)).corrected.float()
     fsc = fsc[: grid.limit + 1]
-    inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell()) for half in (first, second)]
-    maps = [half.volume(inverse) for half, inverse in zip((first, second), inverse_signal, strict=True)]
-    joined = (first + second).volume(sum(inverse_signal) / 2)
+    inverse_signal = [inverse_signal_power(fsc, half.weight_per_shell) for half in sums]
+    maps = [half.volume(inverse) for half, inverse in zip(sums, inverse_signal, strict=True)]
+    joined = (sums[0] + sums[1]).volume(sum(inverse_signal) / 2)
     joined_shell = max(3, min(6, math.floor(extent / JOINED_RESOLUTION)))
     maps = [inside(share_low_shells(grid, one, joined, joined_shell), within) for one in maps]
     return HalfMapPair(maps[0].cpu(), maps[1].cpu(), fsc, voxel_size)
