@@ -32,6 +32,11 @@ _EXAMPLES = {
         "hoarfrost abinit particles.star -o run --dry-run",
         "hoarfrost abinit J12/particles.cs -o run --root /data/project --symmetry D2 --diameter 180",
     ),
+    "refine": (
+        "hoarfrost refine run/particles.star --map run/map.mrc -o refined",
+        "hoarfrost refine particles.star --map map.mrc -o refined --low-pass 30 --symmetry C3",
+        "hoarfrost refine refined/particles.star --map refined/map.mrc --mask part.mrc --low-pass 12 -o part",
+    ),
     "simulate": (
         "hoarfrost simulate builtin -o data",
         "hoarfrost simulate model.cif -o data --n 10000 --box 128 --snr 0.05 --junk 0.1",

@@ -31,6 +31,7 @@ class Verb(NamedTuple):
 VERBS = (
     Verb("demo", "hoarfrost.cli.demo", "Simulate a small data set, solve it blindly, and score the result."),
     Verb("abinit", "hoarfrost.cli.abinit", "Particles without poses in; poses, half-maps, a map and a report out."),
+    Verb("refine", "hoarfrost.cli.refine", "Better poses and maps from a map, the halves of the data kept apart."),
     Verb("simulate", "hoarfrost.cli.simulate", "Images of an atomic model or map, with CTF and noise."),
     Verb("evaluate", "hoarfrost.cli.evaluate", "Compare a run with a known truth."),
     Verb("info", "hoarfrost.cli.info", "Say what a stack, table or map holds, and what looks wrong with it."),

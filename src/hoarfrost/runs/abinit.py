@@ -19,6 +19,7 @@ from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import WORK
+from hoarfrost.reconstruct.refine import RefineResult
 from hoarfrost.reconstruct.result import AbInitioResult
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.runs.examples import example_pairs
@@ -170,6 +171,12 @@ def reconstruct_into(
         should_stop=session.should_stop,
     )
     session.say("writing maps, poses and report")
+    write_outputs(folder, result)
+    return result
+
+
+def write_outputs(folder: RunFolder, result: AbInitioResult | RefineResult) -> None:
+    """Maps, mask, FSC, poses and a ChimeraX script."""
     write_map(folder.output("map.mrc"), result.map)
     write_map(folder.output("half1.mrc"), result.half_maps.first)
     write_map(folder.output("half2.mrc"), result.half_maps.second)
@@ -186,7 +193,6 @@ def reconstruct_into(
         half_level=contour_level(result.half_maps.first, result.mask),
         diameter=result.diameter,
     )
-    return result
 
 
 def finish(

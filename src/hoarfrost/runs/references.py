@@ -218,6 +218,7 @@ _AB_INITIO = (
 
 BY_VERB = {
     "abinit": _AB_INITIO,
+    "refine": tuple(key for key in _AB_INITIO if key not in ("rose1998", "punjani2017")),
     "demo": (*_AB_INITIO, *_SIMULATION),
     "simulate": (*_SIMULATION, "zivanov2020", *_FILES),
     "reconstruct": ("scheres2012bayesian", *_HALVES, "zivanov2020", *_FILES),

@@ -48,6 +48,7 @@ class ReportData:
     half_maps: HalfMaps | None = None
     mask: Volume | None = None
     fsc: HalfMapFSC | None = None
+    local_resolution: Volume | None = None  # Å
     evidence: Evidence | None = None  # for the verdict; of the FSC alone where not given
     particles: Particles | None = None  # with poses, halves and confidence
     diameter: float | None = None  # Å
@@ -177,6 +178,14 @@ def _map_pictures(data: ReportData) -> Iterator[Picture]:
             "Good: the curve stays near 1, falls once and then stays near 0; the grey dotted curve is what the mask "
             "alone would give, and the resolution is where the blue curve first crosses 0.143.",
             figures.fsc_curves(data.fsc),
+        )
+    if data.local_resolution is not None and data.mask is not None:
+        yield Picture(
+            "local_resolution",
+            "Local resolution",
+            "Good: finer inside than at the rim, and no part far coarser than the rest; such a part moves, or is not "
+            "always there. Å, by the half-maps inside small windows.",
+            run_figures.local_resolution(data.local_resolution, data.mask),
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoarfrost.analysis.verdict import ALIKE
 from hoarfrost.runs.theme import ACCENT, CYCLE, INK, MUTED, legend, new_figure, quiet
+from hoarfrost.types import Volume
 
 
 def defocus_histogram(defocus: Float[Tensor, "n"], group: Int[Tensor, "n"] | None = None) -> Figure:
@@ -100,6 +101,24 @@ def start_agreement(agreement: Mapping[str, float], chosen: str | None = None) -
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def local_resolution(resolution: Volume, mask: Volume) -> Figure:
+    """Central slices of the local resolution (Å) within the mask, and how much of the particle has which."""
+    values, inside = resolution.data.cpu().numpy(), mask.data.cpu().numpy() > 0.5
+    figure = new_figure(8.0, 2.9)
+    places = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.4))
+    centre = len(values) // 2
+    low, high = (float(np.quantile(values[inside], share)) for share in (0.02, 0.98))
+    for axes, axis, name in zip(places[:3], range(3), "zyx", strict=True):
+        shown = np.where(inside, values, np.nan).take(centre, axis=axis)
+        axes.imshow(shown, origin="lower", cmap="viridis_r", vmin=low, vmax=max(high, low + 1e-3))
+        axes.set(title=f"across {name}", xticks=[], yticks=[])
+        axes.title.set_fontsize(9)
+    axes = quiet(places[3])
+    axes.hist(np.clip(values[inside], low, high), bins=24, color=ACCENT, alpha=0.85, rwidth=0.92)
+    axes.set(xlabel="local resolution (Å)", yticks=[])
     return figure
 
 
