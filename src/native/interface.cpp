@@ -106,3 +106,7 @@ EXPORT void hoarfrost_pick_coefficients(const float* spectra, std::int64_t count
                                         float* result) {
     DISPATCH(pick_coefficients(spectra, count, stride, place, factor, coefficients, result))
 }
+
+EXPORT void hoarfrost_spread_images(const hoarfrost::SpreadImages* spread, std::int64_t first, std::int64_t last) {
+    DISPATCH(spread_images(*spread, first, last))
+}

@@ -33,6 +33,20 @@ struct SlicedImages {
     const double* matrices;      // (image, 2, 2), or null for the identity
 };
 
+// Images at the orientations and shifts that they may have, and the sums for every slice.
+struct SpreadImages {
+    std::int64_t images, candidates, coefficients, slices;
+    const std::int64_t* orientation;  // (image, candidate): slices and, beyond them, their half-turns
+    const std::int64_t* shift;        // (image, candidate)
+    const float* share;               // (image, candidate)
+    const float* data;                // (image, coefficient, 2)
+    const float* power;               // (image, coefficient)
+    const float* cosines;             // (shift, coefficient)
+    const float* sines;
+    float* values;                    // (slice, coefficient, 2)
+    float* weights;                   // (slice, coefficient)
+};
+
 }  // namespace hoarfrost
 
 #define HOARFROST_KERNELS(name)                                                                                 \
@@ -57,6 +71,7 @@ struct SlicedImages {
     void pick_coefficients(const float* spectra, std::int64_t count, std::int64_t stride,                       \
                            const std::int32_t* place, const float* factor, std::int64_t coefficients,           \
                            float* result);                                                                      \
+    void spread_images(const SpreadImages& spread, std::int64_t first, std::int64_t last);                      \
     }
 
 HOARFROST_KERNELS(portable)

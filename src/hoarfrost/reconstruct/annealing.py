@@ -23,6 +23,8 @@ from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.kernels.library import compiled_for
+from hoarfrost.kernels.spread import spread_images
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.poses.likelihood import SliceBank, search_teraflop, weighted_data
@@ -255,21 +257,35 @@ def insert_assigned(
     Images are first summed for each orientation (an orientation and its half-turn share a slice), so that only the
     bank's slices have to be inserted, however many images there are.
     """
+    values, weights = _summed_by_slice(images, bank, found, spread, shifts, weight)
+    used = (weights.sum(1) > 0).nonzero()[:, 0]
+    rotations = bank.rotations[: len(bank.slices)].to(weights.device)[used]
+    for operator in point_group(symmetry).to(rotations):
+        sums.grid.insert_slices(sums.sums, rotations @ operator, bank.band, values[used], weights[used])
+
+
+def _summed_by_slice(
+    images: BandImages,
+    bank: SliceBank,
+    found: Candidates,
+    spread: Float[Tensor, "b c"],
+    shifts: Float[Tensor, "t 2"],
+    weight: Float[Tensor, "m"],
+) -> tuple[Complex[Tensor, "r m"], Float[Tensor, "r m"]]:
+    """Here in PyTorch; ``kernels/spread`` is used where it can be."""
     data, power = weighted_data(images, weight)
     kept, device = len(bank.slices), data.device
+    phases = images.band.shift_phases(-shifts.to(device))
+    if compiled_for(data, power, phases):
+        return spread_images(data, power, phases, found.orientation, found.shift, spread, kept)
     orientation, shift, spread = found.orientation.to(device), found.shift.to(device), spread.to(device)
     numerator = torch.zeros(kept, len(bank.band), dtype=data.dtype, device=device)
-    phases = images.band.shift_phases(-shifts.to(device))
     for rows in torch.arange(len(images), device=device).split(64):
         moved = data[rows][:, None] * phases[shift[rows]] * spread[rows][..., None]
         turned = torch.where((orientation[rows] >= kept)[..., None], moved.conj(), moved)
         _add_rows(numerator, orientation[rows].flatten() % kept, turned.flatten(0, 1))
     shares = torch.zeros(kept, len(images), device=device).scatter_add_(0, (orientation % kept).T, spread.T)
-    denominator = shares @ power
-    used = (shares.sum(1) > 0).nonzero()[:, 0]
-    rotations = bank.rotations[:kept].to(device)[used]
-    for operator in point_group(symmetry).to(rotations):
-        sums.grid.insert_slices(sums.sums, rotations @ operator, bank.band, numerator[used], denominator[used])
+    return numerator, shares @ power
 
 
 def _add_rows(target: Complex[Tensor, "r m"], rows: Int[Tensor, "k"], values: Complex[Tensor, "k m"]) -> None:
