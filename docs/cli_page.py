@@ -43,6 +43,10 @@ _EXAMPLES = {
         "hoarfrost simulate open.pdb closed.pdb -o data --weights 2,1 --preferred 5",
     ),
     "evaluate": ("hoarfrost evaluate run --truth data",),
+    "select": (
+        "hoarfrost select run -o good.star --junk drop --confidence 0.9",
+        "hoarfrost select run -o first.star --class 1",
+    ),
     "info": ("hoarfrost info particles.star", "hoarfrost info run/map.mrc"),
     "convert": ("hoarfrost convert run/particles.star particles.cs",),
     "downsample": ("hoarfrost downsample particles.star -o small/particles.star --box 128",),

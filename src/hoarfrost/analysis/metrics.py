@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -47,6 +48,26 @@ class PoseScores:
 
 
 @dataclass(frozen=True)
+class ClassScores:
+    """How far classes and junk are those of the truth; shares of particles, None where there is nothing to compare."""
+
+    right: float | None  # of the true particles, in the class that stands for theirs
+    stand_for: dict[int, int]  # the true class that each class stands for
+    junk_found: float | None  # of the true junk
+    particles_lost: float | None  # of the true particles, taken for junk
+
+    def to_dict(self) -> dict[str, object]:
+        """What was compared."""
+        values = {
+            "right": self.right,
+            "stand_for": {str(found): true for found, true in self.stand_for.items()} or None,
+            "junk_found": self.junk_found,
+            "particles_lost": self.particles_lost,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Scores:
     """What :func:`evaluate` finds: errors of the poses, and of the maps where they were given."""
 
@@ -56,6 +77,7 @@ class Scores:
     map_to_truth: HalfMapFSC | None = None
     map_alignment: MapAlignment | None = None
     half_maps: HalfMapFSC | None = None
+    classes: ClassScores | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The layout of ``scores.json``; resolutions in Å, masked ones corrected by phase randomisation."""
@@ -78,6 +100,8 @@ class Scores:
         if self.map_alignment is not None:
             scores["map_correlation"] = self.map_alignment.correlation
             scores["map_hand"] = "mirrored" if self.map_alignment.mirrored else "same"
+        if self.classes is not None:
+            scores["classes"] = self.classes.to_dict()
         if self.half_maps is not None:
             scores["half_maps_0.143_angstrom"] = self.half_maps.resolution(0.143)
         return scores
@@ -118,22 +142,57 @@ def evaluate(
     """
     rows, true_rows = match_particles(particles, truth)
     junk = _is_junk(truth)[true_rows]
+    true_classes = None if truth.classes is None else truth.classes[true_rows]
+    classes = score_classes(particles[rows], true_classes, junk)
     rows, true_rows = rows[~junk], true_rows[~junk]
     estimated, true = _poses(particles, "the result"), _poses(truth, "the truth")
     frame = align_rotations(estimated[rows].rotations, true[true_rows].rotations, symmetry=symmetry)
     poses = score_poses(
         estimated[rows], true[true_rows], particles.optics.pixel_size[rows], frame=frame, symmetry=symmetry
     )
-    scores = Scores(poses, int(junk.sum()), symmetry)
+    scores = Scores(poses, int(junk.sum()), symmetry, classes=classes)
     if map is not None and truth_map is not None:
         alignment = align_maps(map, truth_map, start=frame if frame.agreement > TRUSTED_AGREEMENT else None)
         laid_over = HalfMaps(alignment.apply(map, truth_map), truth_map)
         fsc = validate_half_maps(laid_over, mask_from_map(truth_map))
-        scores = Scores(poses, scores.junk, symmetry, fsc, alignment)
+        scores = replace(scores, map_to_truth=fsc, map_alignment=alignment)
     if half_maps is not None:
-        own = validate_half_maps(half_maps, mask)
-        scores = Scores(poses, scores.junk, symmetry, scores.map_to_truth, scores.map_alignment, own)
+        scores = replace(scores, half_maps=validate_half_maps(half_maps, mask))
     return scores
+
+
+def score_classes(
+    particles: Particles, true_classes: Int[Tensor, "n"] | None, true_junk: Bool[Tensor, "n"]
+) -> ClassScores | None:
+    """Compare classes, under the renaming that makes most of them right, and junk with the truth of the same rows."""
+    if particles.classes is None and particles.junk is None:
+        return None
+    right, names = None, dict[int, int]()
+    if particles.classes is not None and true_classes is not None and not bool(true_junk.all()):
+        found, true = particles.classes[~true_junk], true_classes[~true_junk]
+        names = best_names(found, true)
+        renamed = torch.tensor([names.get(number, -1) for number in found.tolist()])
+        right = float((renamed == true).double().mean())
+    recognised = lost = None
+    if particles.junk is not None:
+        flagged = (particles.junk > 0.5).double()
+        recognised = float(flagged[true_junk].mean()) if bool(true_junk.any()) else None
+        lost = None if bool(true_junk.all()) else float(flagged[~true_junk].mean())
+    return ClassScores(right, names, recognised, lost)
+
+
+def best_names(found: Int[Tensor, "n"], true: Int[Tensor, "n"]) -> dict[int, int]:
+    """For every class found the true one that it stands for, one for one, so that most particles are right."""
+    names, real = found.unique().tolist(), true.unique().tolist()
+    if max(len(names), len(real)) > 8:
+        raise InputError(f"{max(len(names), len(real))} classes are too many to compare; at most 8 are")
+    table = {(f, t): int(((found == f) & (true == t)).sum()) for f in names for t in real}
+    pairings = (
+        [list(zip(names, order, strict=True)) for order in itertools.permutations(real, len(names))]
+        if len(names) <= len(real)
+        else [list(zip(order, real, strict=True)) for order in itertools.permutations(names, len(real))]
+    )
+    return dict(max(pairings, key=lambda pairs: sum(table[pair] for pair in pairs)))
 
 
 def score_poses(

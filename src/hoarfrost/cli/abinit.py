@@ -24,6 +24,7 @@ def command(
     particles: Annotated[Path, typer.Argument(help="A particle table (.star, .cs) or stack (.mrcs, .txt list).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; made if it is not there.")],
     symmetry: Annotated[str, typer.Option(help="Point group: C1, C3, D7, T, O, I, ...")] = "C1",
+    classes: Annotated[int, typer.Option(min=1, max=8, help="Maps among which the particles are divided.")] = 1,
     preset: Annotated[Preset, typer.Option(help="How much work to put in.")] = "default",
     max_resolution: Annotated[
         float | None, typer.Option(help="Go no further than this, in Å.", show_default="where the half-maps end")
@@ -42,12 +43,15 @@ def command(
 ) -> None:
     """Find poses and a map of particles that have none.
 
-    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.csv, report.html and run.json into a folder.
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.csv, report.html and run.json into a folder; with
+    several classes the maps of each go into class1, class2, ..., the largest first.
     The same command goes on after an interruption, and never overwrites another run without --force.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    config = ab_initio_settings(preset, symmetry=symmetry, max_resolution=max_resolution, diameter=diameter, seed=seed)
+    config = ab_initio_settings(
+        preset, symmetry=symmetry, classes=classes, max_resolution=max_resolution, diameter=diameter, seed=seed
+    )
     if dry_run:
         ready = look_over(particles, config, root=root, workspace=output)
         for note in ready.notes:
@@ -99,6 +103,13 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("diameter", f"{results['diameter']:.0f} Å"),
     ]
+    if len(results["classes"]) > 1:
+        facts += [
+            (f"class {one['number']}", f"{one['particles']:,} particles, {one['resolution']:.2f} Å")
+            for one in results["classes"]
+        ]
+    if results["junk"]:
+        facts.append(("junk", f"{100 * results['junk']:.1f} % of the images show no particle"))
     if results["agreement_of_starts"] is not None:
         facts.append(("starts", f"best two maps correlate by {results['agreement_of_starts']:.2f}"))
     if results["median_confidence"] is not None:

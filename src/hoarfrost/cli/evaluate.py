@@ -92,6 +92,13 @@ def _table(scores: Scores) -> Table:
         "shift error, mean": f"{poses.shift_mean:.3f} px",
         "shift error after the origin": f"{poses.shift_after_origin:.3f} px",
     }
+    if scores.classes is not None:
+        shares = {
+            "in the right class": scores.classes.right,
+            "junk recognised": scores.classes.junk_found,
+            "particles taken for junk": scores.classes.particles_lost,
+        }
+        rows |= {name: f"{share:.1%}" for name, share in shares.items() if share is not None}
     if scores.map_to_truth is not None:
         for threshold in (0.5, 0.143):
             unmasked = scores.map_to_truth.resolution(threshold, "unmasked")

@@ -34,6 +34,7 @@ VERBS = (
     Verb("refine", "hoarfrost.cli.refine", "Better poses and maps from a map, the halves of the data kept apart."),
     Verb("simulate", "hoarfrost.cli.simulate", "Images of an atomic model or map, with CTF and noise."),
     Verb("evaluate", "hoarfrost.cli.evaluate", "Compare a run with a known truth."),
+    Verb("select", "hoarfrost.cli.select", "A subset of the particles, by class, confidence or junk."),
     Verb("info", "hoarfrost.cli.info", "Say what a stack, table or map holds, and what looks wrong with it."),
     Verb("convert", "hoarfrost.cli.convert", "Turn a particle table into another format."),
     Verb("downsample", "hoarfrost.cli.downsample", "Bring a stack or map to a smaller box by Fourier cropping."),

@@ -19,6 +19,7 @@ from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import WORK
+from hoarfrost.reconstruct.final_maps import FinalMaps
 from hoarfrost.reconstruct.refine import RefineResult
 from hoarfrost.reconstruct.result import AbInitioResult
 from hoarfrost.reconstruct.settings import AbInitioConfig
@@ -26,7 +27,7 @@ from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
 from hoarfrost.runs.progress import EVENTS_NAME, duration, logged_warnings, read_events
-from hoarfrost.runs.report import ReportData, Start, write_report
+from hoarfrost.runs.report import ClassShown, ReportData, Start, write_report
 from hoarfrost.runs.running import Session, running
 from hoarfrost.types import Particles
 
@@ -176,23 +177,35 @@ def reconstruct_into(
 
 
 def write_outputs(folder: RunFolder, result: AbInitioResult | RefineResult) -> None:
-    """Maps, mask, FSC, poses and a ChimeraX script."""
-    write_map(folder.output("map.mrc"), result.map)
-    write_map(folder.output("half1.mrc"), result.half_maps.first)
-    write_map(folder.output("half2.mrc"), result.half_maps.second)
-    write_map(folder.output("mask.mrc"), result.mask)
-    result.fsc.write_csv(folder.output("fsc.csv"))
+    """Maps, masks, FSC, poses and a ChimeraX script; several classes each in a folder of its own."""
+    maps = maps_of(result)
+    for place, one in maps.items():
+        write_map(folder.output(f"{place}map.mrc"), one.map)
+        write_map(folder.output(f"{place}half1.mrc"), one.half_maps.first)
+        write_map(folder.output(f"{place}half2.mrc"), one.half_maps.second)
+        write_map(folder.output(f"{place}mask.mrc"), one.mask)
+        one.fsc.write_csv(folder.output(f"{place}fsc.csv"))
     write_particles(result.particles, folder.output("particles.star"))
     source = getattr(result.particles.source, "path", None)
     if source is not None and source.suffix == ".cs":
         write_particles(result.particles, folder.output("particles.cs"))
+    shown = [f"{place}map.mrc" for place in maps] if len(maps) > 1 else ["map.mrc", "half1.mrc", "half2.mrc"]
     write_session_commands(
         folder.output("view.cxc"),
-        [folder.path / name for name in ("map.mrc", "half1.mrc", "half2.mrc")],
+        [folder.path / name for name in shown],
         level=contour_level(result.map, result.mask),
         half_level=contour_level(result.half_maps.first, result.mask),
         diameter=result.diameter,
     )
+
+
+def maps_of(result: AbInitioResult | RefineResult) -> dict[str, FinalMaps | RefineResult]:
+    """The maps of a result by the folder they go to."""
+    if isinstance(result, RefineResult):
+        return {"": result}
+    if len(result.classes) == 1:
+        return {"": result.classes[0].maps}
+    return {f"class{one.number}/": one.maps for one in result.classes}
 
 
 def finish(
@@ -234,6 +247,12 @@ def report_data(
         diameter=result.diameter,
         symmetry=result.symmetry,
         starts=starts,
+        classes=tuple(
+            ClassShown(
+                one.number, one.particles, one.maps.map, one.maps.fsc, one.verdict.headline, one.maps.fsc.resolution()
+            )
+            for one in result.classes
+        ),
         noise=result.noise,
         examples=example_pairs(result.particles, result.map, invert=config.invert, resolution=max(resolution, 15.0)),
         timings=timings,
@@ -273,6 +292,17 @@ def summary(result: AbInitioResult) -> dict[str, Any]:
         "voxel_size": result.map.voxel_size,
         "agreement_of_starts": max(others, default=None),
         "agreement_of_axes": result.evidence.axes,
+        "junk": None if result.particles.junk is None else float((result.particles.junk > 0.5).double().mean()),
+        "classes": [
+            {
+                "number": one.number,
+                "particles": one.particles,
+                "resolution": one.maps.fsc.resolution(0.143),
+                "verdict": {"level": one.verdict.level, "headline": one.verdict.headline},
+            }
+            for one in result.classes
+        ],
+        "agreement_of_divisions": result.evidence.division,
         "median_confidence": None if confidence is None else float(confidence.median()),
         "verdict": {"level": verdict.level, "headline": verdict.headline},
         "throughput": result.throughput,

@@ -40,6 +40,18 @@ class Start:
 
 
 @dataclass(frozen=True)
+class ClassShown:
+    """One class: its map, its resolution in Å, and what the verdict on it is."""
+
+    number: int
+    particles: int
+    map: Volume
+    fsc: HalfMapFSC
+    headline: str
+    resolution: float
+
+
+@dataclass(frozen=True)
 class ReportData:
     """What a report can show. Everything is optional; a section without data is left out."""
 
@@ -54,6 +66,7 @@ class ReportData:
     diameter: float | None = None  # Å
     symmetry: str = "C1"
     starts: tuple[Start, ...] = ()
+    classes: tuple[ClassShown, ...] = ()  # shown where there are several
     noise: Float[Tensor, "groups shells"] | None = None  # power per coefficient of the normalised images
     examples: tuple[Float[Tensor, "e y x"], Float[Tensor, "e y x"]] | None = None  # images, reprojections
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, in order
@@ -99,7 +112,8 @@ def write_report(folder: Path, data: ReportData, manifest: Mapping[str, Any]) ->
         raise InputError(f"{pictures}: cannot be made: {error.strerror}; choose another place for it") from error
     body = [
         *_opening(folder, data, manifest),
-        *_section("The map", _map_pictures(data), pictures),
+        *_classes(data, pictures),
+        *_section("The map" if len(data.classes) < 2 else "The largest class", _map_pictures(data), pictures),
         *_section("Particles and their poses", _pose_pictures(data), pictures),
         *_section("The starts", _start_pictures(data), pictures),
         *_section("The data", _data_pictures(data), pictures),
@@ -160,6 +174,33 @@ def _section(title: str, pictures: Iterator[Picture], folder: Path) -> Iterator[
     if parts:
         yield page.heading(title)
         yield from parts
+
+
+def _classes(data: ReportData, folder: Path) -> Iterator[str]:
+    """A table of several classes, and a picture of each but the first, which has its own section."""
+    if len(data.classes) < 2:
+        return
+    total = sum(one.particles for one in data.classes)
+    yield page.heading("The classes")
+    yield page.facts(
+        {
+            f"class {one.number}": f"{one.particles:,} particles ({100 * one.particles / max(1, total):.0f} %), "
+            f"{one.resolution:.1f} Å. {one.headline}"
+            for one in data.classes
+        }
+    )
+    yield from _section("The other classes", _class_pictures(data), folder)
+
+
+def _class_pictures(data: ReportData) -> Iterator[Picture]:
+    for one in data.classes[1:]:
+        yield Picture(
+            f"class{one.number}",
+            f"Class {one.number}",
+            "Good: as sharp as the largest class, and different from it in a place that makes sense; a blob, or rays, is "
+            "a class of junk.",
+            figures.map_views(one.map, data.diameter),
+        )
 
 
 def _map_pictures(data: ReportData) -> Iterator[Picture]:
