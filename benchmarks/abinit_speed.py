@@ -1,7 +1,6 @@
-"""Time and memory of ``hoarfrost abinit`` from file to report, by the number of particles, and of its inner functions.
+"""Time and memory of ``hoarfrost abinit`` from file to report, by the number of particles.
 
-The rates of the functions are measured in one process with this machine's matrix-product rates, at the sizes that a
-run has them.
+The rates of its inner functions are the business of ``benchmarks/kernels.py``.
 """
 
 from __future__ import annotations
@@ -10,28 +9,10 @@ import argparse
 import itertools
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from benchmarks.common import Record, Row, exit_code, hoarfrost, parser, run_figures, show, simulated, use_threads
-from hoarfrost.data.dataset import BandImages
-from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.slices import SliceGrid
-from hoarfrost.geometry.rotations import random_rotations
-from hoarfrost.geometry.shift_grid import shift_grid
-from hoarfrost.geometry.so3_grid import OrientationGrid
-from hoarfrost.physics.ctf import contrast_transfer_function
-from hoarfrost.poses.gauss_newton import POINTS_AT_ONCE, normal_equations
-from hoarfrost.poses.likelihood import best_over_shifts, fast_matrix_products, search_teraflop, weighted_data
-from hoarfrost.poses.search import ExhaustiveSearch
-from hoarfrost.reconstruct.half_maps import small_box
-from hoarfrost.reconstruct.settings import AbInitioConfig
-from hoarfrost.representations.voxel import FourierVolume
-from hoarfrost.types import Optics, Volume
+from benchmarks.common import Record, Row, exit_code, hoarfrost, parser, run_figures, show, simulated
 
 NAME = "abinit_speed"
 
@@ -50,14 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--snr", type=float, default=0.1)
     made.add_argument("--preset", default="default")
     made.add_argument("--model", default="builtin", help="what is simulated: a file, or builtin")
-    made.add_argument("--seconds", type=float, default=2.0, help="time given to each function")
     options = made.parse_args(arguments)
     if options.quick:
-        vars(options).update({"particles": [300], "box": 40, "snr": 1.0, "preset": "fast", "seconds": 0.02})
+        vars(options).update({"particles": [300], "box": 40, "snr": 1.0, "preset": "fast"})
     record = Record.open(NAME, options, BARS)
     rows = [_row(record, options, count) for count in options.particles]
-    use_threads(options.threads)
-    record.figures = {"rates": rates(options.box, options.seconds), "growth": growth(rows)}
+    record.figures = {"growth": growth(rows)}
     record.write()
     return exit_code(report(record, rows), options)
 
@@ -103,96 +82,6 @@ def growth(rows: Sequence[Row]) -> Row:
     }
 
 
-def rates(box: int, seconds: float) -> Row:
-    """Rates of the functions that a run spends its time in, and of matrix products, in this process.
-
-    Sizes are those of the default preset: the search at the last band of the starts, refinement at the last level.
-    """
-    config = AbInitioConfig.from_preset()
-    peak = {
-        "float32": _matrix_product_rate(torch.float32, seconds),
-        "float32_lowered": _matrix_product_rate(torch.float32, seconds, fast_matrix_products()),
-        "bfloat16": _matrix_product_rate(torch.bfloat16, seconds),
-    }
-    search = _search_rate(box, min(config.start_limit, (box - 1) // 2), config, seconds)
-    fraction = {name: search["Tflop_s"] / rate for name, rate in peak.items()}
-    points = _point_rates(box, min(max(config.levels), (box - 1) // 2), seconds)
-    return {"matrix_product_Tflop_s": peak, "best_over_shifts": search | {"of_peak": fraction}, "points_s": points}
-
-
-def _matrix_product_rate(
-    dtype: torch.dtype, seconds: float, precision: AbstractContextManager[None] | None = None, size: int = 2048
-) -> float:
-    """10^12 operations a second of square matrix products; ``float32_lowered`` are those that the search uses."""
-    first, second = (torch.randn(size, size).to(dtype) for _ in range(2))
-    with precision or nullcontext():
-        return 1e-12 * 2 * size**3 * _passes_a_second(lambda: first @ second, seconds)
-
-
-def _search_rate(box: int, limit: int, config: AbInitioConfig, seconds: float) -> Row:
-    images = noise_images(box, limit, 512)
-    shifts = shift_grid(config.shift_extent * box, config.shift_count)
-    weight = torch.ones(len(images.band))
-    search = ExhaustiveSearch(OrientationGrid(2), shifts, weight)
-    bank = search.bank(noise_density(box, limit), images.band)
-    data, power = weighted_data(images, weight)
-    phases = images.band.shift_phases(-shifts)
-    passes = _passes_a_second(lambda: best_over_shifts(data, power, phases, bank), seconds)
-    return {
-        "limit": limit,
-        "orientations": len(bank),
-        "shifts": len(shifts),
-        "coefficients": len(images.band),
-        "images_s": passes * len(images),
-        "Tflop_s": passes * search_teraflop(len(images), len(shifts), bank),
-    }
-
-
-def _point_rates(box: int, limit: int, seconds: float) -> Row:
-    """Slice points a second in one batch of the refinement."""
-    density = noise_density(box, limit)
-    images = noise_images(box, limit, max(1, POINTS_AT_ONCE // len(Band(box, limit))))
-    rotations = random_rotations(len(images), torch.Generator().manual_seed(2)).float()
-    shifts, weight = torch.zeros(len(images), 2), torch.ones(len(images.band))
-    grid = SliceGrid(small_box(box, limit), limit)
-    points = grid.points(rotations, images.band)
-    sums = torch.zeros(3, torch.Size(grid.shape).numel())
-    count = len(images) * len(images.band)
-    work: dict[str, Callable[[], object]] = {
-        "normal_equations": lambda: normal_equations(images, density, rotations, shifts, weight),
-        "extract": lambda: density.project(rotations, images.band),
-        "insert": lambda: grid.insert(sums, points, images.vectors, images.transfer),
-    }
-    return {"limit": limit} | {name: count * _passes_a_second(call, seconds) for name, call in work.items()}
-
-
-def noise_images(box: int, limit: int, count: int) -> BandImages:
-    """Noise with the transfer functions of a defocus series."""
-    generator = torch.Generator().manual_seed(0)
-    band = Band(box, limit)
-    vectors = torch.randn(count, len(band), dtype=torch.complex64, generator=generator)
-    defocus = 8000 + 17000 * torch.rand(count, generator=generator, dtype=torch.float64)
-    optics = Optics.uniform(count, pixel_size=2.0).replace(defocus_u=defocus, defocus_v=defocus - 200)
-    return BandImages(band, vectors, contrast_transfer_function(optics, band.frequency))
-
-
-def noise_density(box: int, limit: int) -> FourierVolume:
-    small = small_box(box, limit)
-    volume = torch.randn(small, small, small, generator=torch.Generator().manual_seed(1))
-    return FourierVolume.from_volume(Volume(volume, 2.0 * box / small), limit)
-
-
-def _passes_a_second(call: Callable[[], object], seconds: float) -> float:
-    """The best of repeated calls, after one to warm up."""
-    call()
-    best, began = float("inf"), time.perf_counter()
-    while time.perf_counter() - began < seconds or best == float("inf"):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return 1 / best
-
-
 def report(record: Record, rows: Sequence[Row]) -> bool:
     """Print the tables; whether all bars are met."""
     show(NAME, [_line(record, row) for row in rows])
@@ -201,25 +90,6 @@ def report(record: Record, rows: Sequence[Row]) -> bool:
         {"stage": stage} | {f"{row['key']['particles']:,}": _share(row, stage) for row in rows} for stage in stages
     ]
     show("share of the wall time, %", share)
-    figures = record.figures["rates"]
-    search, peak = figures["best_over_shifts"], figures["matrix_product_Tflop_s"]
-    show(
-        f"in one process: matrix products {peak['float32']:.3f} Tflop/s in float32, {peak['float32_lowered']:.3f} in "
-        f"float32 multiplied in bfloat16, {peak['bfloat16']:.3f} in bfloat16",
-        [
-            {
-                "function": "best_over_shifts",
-                "rate": search["images_s"],
-                "unit": "images/s",
-                "Tflop/s": search["Tflop_s"],
-                **{f"of {name.replace('_', ', ')}": value for name, value in search["of_peak"].items()},
-            },
-            *(
-                {"function": name, "rate": figures["points_s"][name] / 1e6, "unit": "10^6 points/s"}
-                for name in ("normal_equations", "extract", "insert")
-            ),
-        ],
-    )
     for name, value in record.figures["growth"].items():
         print(f"peak memory from {name.replace(' to ', ' particles to ')}: {100 * value:+.1f} %")
     return _judge(rows)
@@ -252,7 +122,7 @@ def _line(record: Record, row: Row) -> Row:
         "peak MB": round(row["peak_mb"]),
         "s / 1,000": 1000 * row["wall_s"] / row["key"]["particles"],
         "resolution Å": row.get("resolution"),
-        "search Tflop/s": reached.get("search_tera_operations"),
+        "search 1e12 op/s": reached.get("search_tera_operations"),
         "of peak": reached.get("search_fraction_of_peak"),
         "code": "present" if record.is_current(row) else "older",
     }

@@ -13,20 +13,24 @@ from contextlib import contextmanager
 
 import torch
 
-from benchmarks.abinit_speed import noise_density, noise_images
 from benchmarks.common import Record, Row, exit_code, parser, show, use_threads
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.kernels.library import VARIABLE, instruction_set, library
 from hoarfrost.kernels.peak import integer_product_rate
+from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.poses.likelihood import search_teraflop
 from hoarfrost.poses.search import ExhaustiveSearch, search_bank
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.settings import AbInitioConfig
+from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import Optics, Volume
 
 NAME = "kernels"
 
@@ -104,9 +108,9 @@ def _search(box: int) -> Work:
     """One batch of a start at its last band, slices made before."""
     config = AbInitioConfig.from_preset()
     limit = min(config.start_limit, (box - 1) // 2)
-    images, shifts = noise_images(box, limit, 512), shift_grid(config.shift_extent * box, config.shift_count)
+    images, shifts = _noise_images(box, limit, 512), shift_grid(config.shift_extent * box, config.shift_count)
     weight = torch.ones(len(images.band))
-    bank = ExhaustiveSearch(OrientationGrid(2), shifts, weight).bank(noise_density(box, limit), images.band)
+    bank = ExhaustiveSearch(OrientationGrid(2), shifts, weight).bank(_noise_density(box, limit), images.band)
     operations = search_teraflop(len(images), len(shifts), bank)
     return lambda: search_bank(images, bank, shifts, weight, 16), len(images), operations
 
@@ -114,7 +118,7 @@ def _search(box: int) -> Work:
 def _gauss_newton(box: int) -> Work:
     """Three iterations on every pose at the last level."""
     limit = min(32, (box - 1) // 2)
-    images, density = noise_images(box, limit, 128), noise_density(box, limit)
+    images, density = _noise_images(box, limit, 128), _noise_density(box, limit)
     rotations, shifts = random_rotations(len(images), torch.Generator().manual_seed(2)), torch.zeros(len(images), 2)
     estimator = GaussNewton(torch.ones(len(images.band)), iterations=3)
     return lambda: estimator.refine(images, density, rotations, shifts), len(images), 0.0
@@ -123,10 +127,26 @@ def _gauss_newton(box: int) -> Work:
 def _insertion(box: int) -> Work:
     """Images put into the sums of a map at the last level."""
     limit = min(32, (box - 1) // 2)
-    images = noise_images(box, limit, 256)
+    images = _noise_images(box, limit, 256)
     rotations, shifts = random_rotations(len(images), torch.Generator().manual_seed(2)), torch.zeros(len(images), 2)
     sums = BackProjection.empty(SliceGrid(small_box(box, limit), limit), torch.device("cpu"))
     return lambda: sums.add(images, rotations, shifts), len(images), 0.0
+
+
+def _noise_images(box: int, limit: int, count: int) -> BandImages:
+    """Noise with the transfer functions of a defocus series."""
+    generator = torch.Generator().manual_seed(0)
+    band = Band(box, limit)
+    vectors = torch.randn(count, len(band), dtype=torch.complex64, generator=generator)
+    defocus = 8000 + 17000 * torch.rand(count, generator=generator, dtype=torch.float64)
+    optics = Optics.uniform(count, pixel_size=2.0).replace(defocus_u=defocus, defocus_v=defocus - 200)
+    return BandImages(band, vectors, contrast_transfer_function(optics, band.frequency))
+
+
+def _noise_density(box: int, limit: int) -> FourierVolume:
+    small = small_box(box, limit)
+    volume = torch.randn(small, small, small, generator=torch.Generator().manual_seed(1))
+    return FourierVolume.from_volume(Volume(volume, 2.0 * box / small), limit)
 
 
 def _report(rows: Sequence[Row]) -> bool:

@@ -70,11 +70,9 @@ def test_kernels(tmp_path, capsys):
 @pytest.mark.slow
 def test_abinit_speed(tmp_path, capsys):
     content, printed = smoke(abinit_speed, tmp_path, capsys)
-    rates = content["figures"]["rates"]
-    assert set(rates["matrix_product_Tflop_s"]) == {"float32", "float32_lowered", "bfloat16"}
-    assert 0 < rates["best_over_shifts"]["of_peak"]["float32"] < 5
-    assert min(rates["points_s"].values()) > 0
-    assert "normal_equations" in printed
+    (row,) = content["rows"]
+    assert row["wall_s"] > 0
+    assert "share of the wall time" in printed
 
 
 @pytest.mark.slow

@@ -264,7 +264,7 @@ def report_data(
 
 
 def fractions_of_peak(events: Path, peak: float | None) -> dict[str, float]:
-    """Share of the matrix-product peak (10^12 operations a second) that each searching stage reached, all attempts."""
+    """Share of the peak of its products (10^12 a second) that each searching stage reached, all attempts."""
     if peak is None:
         return {}
     work: dict[str, tuple[float, float]] = {}

@@ -70,7 +70,7 @@ class ReportData:
     noise: Float[Tensor, "groups shells"] | None = None  # power per coefficient of the normalised images
     examples: tuple[Float[Tensor, "e y x"], Float[Tensor, "e y x"]] | None = None  # images, reprojections
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, in order
-    peak_fraction: Mapping[str, float] = field(default_factory=dict)  # of the matrix-product peak, by stage
+    peak_fraction: Mapping[str, float] = field(default_factory=dict)  # of the peak of its products, by stage
     warnings: tuple[str, ...] = ()
     scores: Mapping[str, Any] | None = None  # against a truth, as in scores.json
 
@@ -308,7 +308,7 @@ def _time_pictures(data: ReportData) -> Iterator[Picture]:
         yield Picture(
             "timings",
             "Where the time went",
-            "The percentages compare the arithmetic done with the fastest matrix product measured on this machine.",
+            "The percentages compare the search's arithmetic with the most of its kind that this machine can do.",
             run_figures.stage_timings(data.timings, data.peak_fraction),
         )
 

@@ -123,7 +123,7 @@ def local_resolution(resolution: Volume, mask: Volume) -> Figure:
 
 
 def stage_timings(seconds: Mapping[str, float], peak_fraction: Mapping[str, float] | None = None) -> Figure:
-    """Wall time of each stage in order; beside it the fraction of the machine's matrix-product peak, where measured."""
+    """Wall time of each stage in order; beside it the share of the peak of its products, where measured."""
     fractions = peak_fraction or {}
     names, times = list(seconds), list(seconds.values())
     figure = new_figure(8.0, 0.8 + 0.34 * len(names))
@@ -134,7 +134,7 @@ def stage_timings(seconds: Mapping[str, float], peak_fraction: Mapping[str, floa
     for row, (name, time) in enumerate(zip(names, times, strict=True)):
         note = f"{time:.1f} s"
         if name in fractions:
-            note += f"   {100 * fractions[name]:.0f} % of the matrix-product peak"
+            note += f"   {100 * fractions[name]:.0f} % of the peak of its products"
         axes.text(time + 0.01 * longest, row, note, va="center", fontsize=9, color=INK)
     axes.invert_yaxis()
     axes.set(xlabel="wall time (s)", xlim=(0, 1.18 * longest if not fractions else 1.5 * longest))
