@@ -23,6 +23,7 @@ _PUBLIC = {
     "fourier_shell_correlation": "hoarfrost.analysis.fsc",
     "back_project_particles": "hoarfrost.reconstruct.homogeneous",
     "ab_initio": "hoarfrost.reconstruct.ab_initio",
+    "refine": "hoarfrost.reconstruct.refine",
     "evaluate": "hoarfrost.analysis.metrics",
 }
 

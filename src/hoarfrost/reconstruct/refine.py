@@ -29,6 +29,7 @@ from hoarfrost.fourier.transforms import resample_centred
 from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.kernels.library import missing_kernels
 from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.physics.masks import estimate_diameter, lowpass
@@ -357,6 +358,8 @@ def refine(
             timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
         listener(event)
 
+    if device.type == "cpu" and (line := missing_kernels()) is not None:
+        listener(Message(line))
     plan = make_plan(particles, reference, config, workspace, mask, device)
     state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
     began = time.perf_counter()
