@@ -14,7 +14,7 @@ from hoarfrost.kernels.threads import in_parts, map_parts
 IMAGES_A_PART = 32
 """Images that one thread arranges at a time."""
 
-POINTS_AT_ONCE = 3_000_000
+POINTS_AT_ONCE = 8_000_000
 """Points arranged before they are inserted: the more, the less often the grid goes through the caches."""
 
 

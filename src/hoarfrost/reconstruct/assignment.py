@@ -18,7 +18,7 @@ from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import WORK, CoarseModel
 from hoarfrost.reconstruct.backprojection import BackProjection
 
-IMAGES_A_STEP = 1024
+IMAGES_A_STEP = 4096
 """Particles assigned in one step of the full pass."""
 
 

@@ -19,7 +19,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.shells import radius_3d, shell_average
 from hoarfrost.fourier.slices import SliceGrid
 
-POINTS_AT_ONCE = 2_000_000
+POINTS_AT_ONCE = 6_000_000
 """Slice points read and inserted together: the more, the less often the sums go through the caches."""
 
 

@@ -21,7 +21,7 @@ from hoarfrost.reconstruct.backprojection import BackProjection, FoldedSums, ima
 from hoarfrost.reconstruct.half_maps import inside, inverse_signal_power
 from hoarfrost.types import HalfMaps, Particles, Volume
 
-IMAGES_A_STEP = 512
+IMAGES_A_STEP = 2048
 
 
 @dataclass(frozen=True)
