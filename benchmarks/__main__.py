@@ -12,6 +12,7 @@ NAMES = (
     "estimators",
     "relion_agreement",
     "hard_cases",
+    "classes",
     "kernels",
     "abinit_speed",
     "pose_limit",

@@ -16,6 +16,7 @@ from benchmarks.relion_maps import relion_found
 from benchmarks import (
     abinit_accuracy,
     abinit_speed,
+    classes,
     estimators,
     hard_cases,
     kernels,
@@ -81,6 +82,14 @@ def test_hard_cases(tmp_path, capsys):
     (row,) = content["rows"]
     assert row["verdict"].startswith("warned"), "noise only must be warned of"
     assert "verdict" in printed
+
+
+@pytest.mark.slow
+def test_classes(tmp_path, capsys):
+    content, printed = smoke(classes, tmp_path, capsys)
+    (row,) = content["rows"]
+    assert row["scores"]["classes"]["junk_found"] > 0.9
+    assert "junk_recognised" in printed
 
 
 @pytest.mark.slow
