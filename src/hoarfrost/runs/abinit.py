@@ -17,6 +17,7 @@ from hoarfrost.io.chimerax import contour_level, write_session_commands
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import read_particles, write_particles
+from hoarfrost.kernels.library import library
 from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import WORK
 from hoarfrost.reconstruct.final_maps import FinalMaps
@@ -54,6 +55,10 @@ class Ready:
         )
 
 
+WITHOUT_KERNELS = 5.0
+"""How much longer the work takes in PyTorch alone."""
+
+
 def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int) -> float:
     """What a run will take, within a factor of two or so; shared or old machines take longer.
 
@@ -62,10 +67,11 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     """
     levels = [min(level, (box - 1) // 2) for level in config.levels]
     batches = config.starts * config.start_steps + 2 * config.half_steps
-    starts = batches * min(config.start_batch, count) * 0.8e-3
-    searches = 0.55e-3 + (0.7e-3 if config.rivals else 0.0)
-    refinement = 1.0e-6 * sum(level**2 for level in levels) * config.iterations / 3
-    return 12.0 + 2 / threads * (starts + count * (searches + refinement + 0.9e-7 * box**2))
+    starts = batches * min(config.start_batch, count) * 1.7e-4
+    searches = 1.2e-4 + (2.7e-4 if config.rivals else 0.0)
+    refinement = 1.2e-7 * sum(level**2 for level in levels) * config.iterations / 3
+    work = starts + count * (searches + refinement + 1.8e-8 * box**2)
+    return 12.0 + 2 / threads * work * (1.0 if library() is not None else WITHOUT_KERNELS)
 
 
 def look_over(table: Path, config: AbInitioConfig, *, root: Path | None = None, workspace: Path | None = None) -> Ready:
