@@ -12,7 +12,8 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import geodesic_distance, random_rotations, rotation_vector_to_matrix
 from hoarfrost.poses.gauss_newton import normal_equations
-from hoarfrost.poses.gradient import PoseAdam, PoseTable, log_likelihood, value_and_slope
+from hoarfrost.poses.gradient import PoseAdam, PoseTable, value_and_slope
+from hoarfrost.poses.likelihood import likelihood_at
 from hoarfrost.representations.voxel import FourierVolume
 
 BOX, PIXEL, LIMIT = 40, 3.0, 12
@@ -47,7 +48,7 @@ def test_the_slope_is_that_of_gauss_newton_and_of_differences(scene, generator):
         change = torch.zeros(5, dtype=torch.float64)
         change[axis] = 1e-7
         both = [
-            log_likelihood(
+            likelihood_at(
                 images,
                 density,
                 start @ rotation_vector_to_matrix(s * change[:3]),
@@ -63,7 +64,7 @@ def test_it_climbs_to_the_pose(scene):
     images, density, rotations, shifts, start = scene
     weight = torch.ones(len(images.band), dtype=torch.float64)
     table = PoseTable.of(start, shifts + 0.4)
-    began = log_likelihood(images, density, start, shifts + 0.4, weight)
+    began = likelihood_at(images, density, start, shifts + 0.4, weight)
     _, best = PoseAdam(weight, iterations=60).advance(images, density, table)
     assert geodesic_distance(start, rotations).median() > math.radians(4)
     assert geodesic_distance(best.rotations, rotations).median() < math.radians(0.6)

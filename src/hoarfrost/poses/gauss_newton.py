@@ -22,6 +22,7 @@ from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_ma
 from hoarfrost.kernels.refine_poses import SlicedImages
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
+from hoarfrost.poses.likelihood import likelihood_at
 from hoarfrost.representations.voxel import FourierVolume
 
 POINTS_AT_ONCE = 100_000
@@ -97,10 +98,7 @@ def log_likelihood(
     sliced = _sliced(images, density, weight)
     if sliced.fits(rotations, shifts):
         return sliced.log_likelihood(rotations, shifts)
-    slices = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
-    data = images.centred(shifts).vectors
-    cross = data.real * slices.real + data.imag * slices.imag
-    return ((2 * cross - slices.abs().square()) * weight.to(images.transfer)).sum(-1)
+    return likelihood_at(images, density, rotations, shifts, weight)
 
 
 def _sliced(images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> SlicedImages:

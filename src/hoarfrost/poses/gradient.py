@@ -18,6 +18,7 @@ from hoarfrost.geometry.rotations import nearest_rotation, rotation_vector_to_ma
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.poses.gauss_newton import RefinedPoses
+from hoarfrost.poses.likelihood import likelihood_at
 from hoarfrost.representations.base import Density, of_images
 
 POINTS_AT_ONCE = 100_000
@@ -86,7 +87,7 @@ class PoseAdam:
         table = PoseTable(*(column.to(device) for column in table.columns))
         every = torch.arange(len(images), device=device)
         # The tables of a density are made once here, not by every thread.
-        log_likelihood(images[:1], of_images(density, every[:1]), table.rotations[:1], table.shifts[:1], self.weight)
+        likelihood_at(images[:1], of_images(density, every[:1]), table.rotations[:1], table.shifts[:1], self.weight)
 
         def advance(rows: slice) -> tuple[PoseTable, RefinedPoses]:
             return self._advance_part(images[rows], of_images(density, every[rows]), table[rows])
@@ -116,7 +117,7 @@ class PoseAdam:
             step = direction * count.rsqrt()
             rotations = nearest_rotation(rotations @ rotation_vector_to_matrix(self.turn * step[:, :3]))
             shifts = shifts + self.move * step[:, 3:]
-        value = log_likelihood(images, density, rotations, shifts, self.weight).detach()
+        value = likelihood_at(images, density, rotations, shifts, self.weight).detach()
         return PoseTable(rotations, shifts, mean, square, steps), _better(best, RefinedPoses(rotations, shifts, value))
 
 
@@ -132,25 +133,10 @@ def value_and_slope(
         motion = torch.zeros(len(images), 5, dtype=images.transfer.dtype, device=images.transfer.device)
         motion.requires_grad_()
         turned = rotations.to(motion) @ rotation_vector_to_matrix(motion[:, :3])
-        value = log_likelihood(images, density, turned, shifts.to(motion) + motion[:, 3:], weight)
+        value = likelihood_at(images, density, turned, shifts.to(motion) + motion[:, 3:], weight)
         # The images do not know of each other: the slope of the sum holds that of each.
         (slope,) = torch.autograd.grad(value.sum(), motion)
     return value.detach(), slope
-
-
-def log_likelihood(
-    images: BandImages,
-    density: Density,
-    rotations: Float[Tensor, "b 3 3"],
-    shifts: Float[Tensor, "b 2"],
-    weight: Float[Tensor, "m"],
-) -> Float[Tensor, "b"]:
-    """``sum 2 v Re<C X_t, Y> - v C^2 |Y|^2`` of every image at its pose, differentiable in all of them."""
-    model = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
-    data = images.centred(shifts).vectors
-    cross = data.real * model.real + data.imag * model.imag
-    power = model.real.square() + model.imag.square()
-    return ((2 * cross - power) * weight.to(images.transfer)).sum(-1)
 
 
 def _better(first: RefinedPoses, second: RefinedPoses) -> RefinedPoses:

@@ -78,6 +78,21 @@ class SliceBank:
         return self.slices.abs().square()
 
 
+def likelihood_at(
+    images: BandImages,
+    density: Density,
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    weight: Float[Tensor, "m"],
+) -> Float[Tensor, "b"]:
+    """``sum 2 v Re<C X_t, Y> - v C^2 |Y|^2`` of every image at its pose, differentiable in all of them."""
+    model = images.transfer * density.project(rotations, images.band, images.frequency_matrix)
+    data = images.centred(shifts).vectors
+    cross = data.real * model.real + data.imag * model.imag
+    power = model.real.square() + model.imag.square()
+    return ((2 * cross - power) * weight.to(images.transfer)).sum(-1)
+
+
 def weighted_data(
     images: BandImages, weight: Float[Tensor, "m"]
 ) -> tuple[Complex[Tensor, "b m"], Float[Tensor, "b m"]]:
