@@ -77,7 +77,7 @@ _COLOURS = {"good": "green", "caution": "yellow", "bad": "bold red"}
 
 
 def show_summary(folder: RunFolder, console: Console) -> None:
-    """Print what a finished run found, and where it is."""
+    """Print what a finished run found, and where it is; a refinement has no starts, classes or search rate."""
     manifest, results = folder.manifest, folder.manifest.results
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(results):
@@ -103,18 +103,18 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("diameter", f"{results['diameter']:.0f} Å"),
     ]
-    if len(results["classes"]) > 1:
+    if len(results.get("classes", ())) > 1:
         facts += [
             (f"class {one['number']}", f"{one['particles']:,} particles, {one['resolution']:.2f} Å")
             for one in results["classes"]
         ]
-    if results["junk"]:
+    if results.get("junk"):
         facts.append(("junk", f"{100 * results['junk']:.1f} % of the images show no particle"))
-    if results["agreement_of_starts"] is not None:
+    if results.get("agreement_of_starts") is not None:
         facts.append(("starts", f"best two maps correlate by {results['agreement_of_starts']:.2f}"))
     if results["median_confidence"] is not None:
         facts.append(("confidence", f"{results['median_confidence']:.2f} (median)"))
-    if "search_tera_operations" in (reached := results["throughput"]):
+    if "search_tera_operations" in (reached := results.get("throughput", {})):
         share = f"{100 * reached['search_fraction_of_peak']:.0f} % of the peak of its products on this machine"
         facts.append(("search", f"{reached['search_tera_operations']:.2f}e12 operations/s, {share}"))
     return facts
