@@ -33,7 +33,8 @@ from hoarfrost.analysis.map_alignment import MapAlignment, align_maps
 from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.reconstruct.assignment import split_halves
-from hoarfrost.reconstruct.homogeneous import back_project_particles
+from hoarfrost.reconstruct.homogeneous import reconstruct
+from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.types import Volume
 
 NAME = "relion_agreement"
@@ -98,7 +99,8 @@ def compare_true_poses(stack: Path, options: argparse.Namespace) -> dict[str, Ag
     write_particles(blind.replace(poses=truth.poses, half=split_halves(len(blind), None, seed=0)), table)
     true_map = read_map(stack / "truth.mrc")
     radius = BALL * blind.box
-    ours = back_project_particles(read_particles(table), diameter=2 * radius * blind.pixel_size / MARGIN)
+    config = ReconstructConfig(diameter=2 * radius * blind.pixel_size / MARGIN)
+    ours = reconstruct(read_particles(table), config)
     maps = Maps(_array(ours.half_maps.first), _array(ours.half_maps.second), _array(ours.map))
     return compare(maps, table, project=stack, radius=radius, resolution=ours.fsc.resolution(), truth=true_map)
 

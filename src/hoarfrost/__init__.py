@@ -21,7 +21,7 @@ _PUBLIC = {
     "write_map": "hoarfrost.io.mrc",
     "simulate": "hoarfrost.data.simulate",
     "fourier_shell_correlation": "hoarfrost.analysis.fsc",
-    "back_project_particles": "hoarfrost.reconstruct.homogeneous",
+    "reconstruct": "hoarfrost.reconstruct.homogeneous",
     "ab_initio": "hoarfrost.reconstruct.ab_initio",
     "refine": "hoarfrost.reconstruct.refine",
     "evaluate": "hoarfrost.analysis.metrics",

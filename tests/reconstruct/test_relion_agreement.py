@@ -12,7 +12,8 @@ from hoarfrost.io.mrc import write_stack
 from hoarfrost.io.particles import read_particles, write_particles
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.reconstruct.assignment import split_halves
-from hoarfrost.reconstruct.homogeneous import back_project_particles
+from hoarfrost.reconstruct.homogeneous import reconstruct
+from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.types import Optics, Poses
 from phantoms import GaussianPhantom
 
@@ -54,7 +55,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ours(project):
     """Our half-maps of that table by their number, as arrays."""
-    maps = back_project_particles(read_particles(project[0] / "particles.star"), diameter=100.0).half_maps
+    maps = reconstruct(read_particles(project[0] / "particles.star"), ReconstructConfig(diameter=100.0)).half_maps
     return {1: array(maps.first), 2: array(maps.second)}
 
 

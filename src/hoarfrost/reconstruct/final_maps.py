@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,8 @@ class SumHalfMaps:
                 sums.sums = state[f"sums.{number}"].to(self.device)
             for part in mine.split(images_at_once(band)):
                 images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
+                if "contrast" in state:
+                    images = replace(images, transfer=images.transfer * state["contrast"][part, None])
                 sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
             return sums.sums.cpu()
 
@@ -95,12 +97,29 @@ def finish_maps(
     first, second = (symmetrise(BackProjection(grid, one), operators).folded() for one in sums)
     joined = first + second
     halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
-    sphere = soft_sphere(grid.box, radius / voxel_size, 4.0)
+    return validated_maps(
+        halves, lambda fsc: filtered_map(joined, fsc, first, second), radius=radius, seed=seed, mask=mask
+    )
+
+
+def validated_maps(
+    halves: HalfMaps,
+    filtered: Callable[[HalfMapFSC], Float[Tensor, "z y x"]],
+    *,
+    radius: float,
+    seed: int,
+    mask: Volume | None = None,
+) -> FinalMaps:
+    """Mask, FSC and final map of two half-maps; ``filtered`` makes the map of all images by an FSC, ``radius`` in Å.
+
+    The mask is made from the map where none is given.
+    """
+    box, voxel_size = halves.first.box, halves.first.voxel_size
+    sphere = soft_sphere(box, radius / voxel_size, 4.0)
     if mask is None:
         rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
-        merged = Volume(inside(filtered_map(joined, rough, first, second), sphere), voxel_size)
         shape = mask_from_map(
-            merged,
+            Volume(inside(filtered(rough), sphere), voxel_size),
             threshold=None,
             extend_px=3.0,
             edge_px=6.0,
@@ -108,8 +127,7 @@ def finish_maps(
         )
         mask = Volume(shape.data * sphere, voxel_size)
     fsc = validate_half_maps(halves, mask, seed)
-    final = inside(filtered_map(joined, fsc, first, second), sphere)
-    return FinalMaps(Volume(final, voxel_size), halves, mask, fsc)
+    return FinalMaps(Volume(inside(filtered(fsc), sphere), voxel_size), halves, mask, fsc)
 
 
 def filtered_map(joined: FoldedSums, fsc: HalfMapFSC, first: FoldedSums, second: FoldedSums) -> Float[Tensor, "z y x"]:

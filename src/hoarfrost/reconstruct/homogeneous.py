@@ -1,41 +1,156 @@
-"""Half-maps and a validated map of particles whose poses are known, by back-projection."""
+"""Half-maps and a validated map of particles whose poses are known, by any method that fits a density to their sums.
+
+One reading of the images makes the sums of their back-projection; a method (:mod:`hoarfrost.reconstruct.fits`) makes a
+density of those of each half. Where poses or contrast are to be improved, that is done against the density of a
+particle's own half, and the images are read again.
+"""
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from hoarfrost.data.dataset import Normalisation, estimate_noise
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hoarfrost.analysis.fsc import HalfMapFSC
+from hoarfrost.analysis.verdict import Evidence, Verdict, judge
+from hoarfrost.analysis.views import unseen_share
+from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
-from hoarfrost.optimise.events import Listener, silent
-from hoarfrost.optimise.loop import CheckpointStore, State, run_stages
+from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.kernels.library import missing_kernels
+from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.reconstruct.assignment import split_halves
-from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
-from hoarfrost.types import Particles
+from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, validated_maps
+from hoarfrost.reconstruct.fits import DensityFit, FitSetting
+from hoarfrost.reconstruct.frames import JoinFrames
+from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums, setting_of, state_of
+from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
+from hoarfrost.reconstruct.settings import ReconstructConfig
+from hoarfrost.reconstruct.updates import FittedMaps, MeasureContrast
+from hoarfrost.reconstruct.wiener import WienerFit
+from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+
+MARGIN = 1.05
+"""The sphere that holds the density is larger than the particle by this factor."""
 
 
-def back_project_particles(
+@dataclass(frozen=True)
+class ReconstructResult:
+    """Everything that a reconstruction found."""
+
+    particles: Particles
+    map: Volume
+    half_maps: HalfMaps
+    mask: Volume
+    fsc: HalfMapFSC
+    noise: Float[Tensor, "groups shells"]
+    diameter: float
+    symmetry: str
+    method: str
+    epochs: int
+    contrast: Float[Tensor, "n"] | None  # of each particle, 1 on average; None where it was not measured
+    fits: tuple[State, State, State]  # the last states of the fits of half 1, of half 2 and of all images
+    timings: dict[str, float]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdict rests on."""
+        poses = self.particles.poses
+        return Evidence(
+            particles=len(self.particles),
+            diameter=self.diameter,
+            fsc=self.fsc,
+            unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the figures of this result mean in plain words."""
+        return judge(self.evidence)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A reconstruction made ready: the stages, and what they share."""
+
+    particles: Particles
+    config: ReconstructConfig
+    fit: DensityFit
+    setting: FitSetting
+    stack: BandStack
+    normalisation: Normalisation
+    sums: HalfSums
+
+    @property
+    def epochs(self) -> int:
+        """Readings of the images into sums."""
+        config = self.config
+        if config.epochs is not None:
+            return config.epochs
+        return 5 if config.poses == "refine" else 2 if config.contrast else 1
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Everything from reading the images to the last fit."""
+        joined = self.fit.joined()
+        stages: list[Stage] = [] if self.epochs == 1 else [Prepare(self.particles, self.stack, self.normalisation)]
+        for epoch in range(1, self.epochs + 1):
+            if epoch > 1:
+                stages += self._updates(epoch - 1)
+            stages.append(self._reading(epoch))
+            # The last maps of some methods are made of the sums themselves.
+            if epoch < self.epochs or joined is not None:
+                stages += [
+                    CompareHalves(self.sums, self.setting, epoch),
+                    *(FitHalf(self.fit, self.sums, self.setting, half, epoch) for half in (1, 2)),
+                ]
+        if joined is not None:
+            stages.append(FitHalf(joined, self.sums, self.setting, ALL, self.epochs))
+        return stages
+
+    def _reading(self, epoch: int) -> SumHalfMaps:
+        return SumHalfMaps(
+            self.particles,
+            self.normalisation,
+            self.stack.noise,
+            self.sums.grid.limit,
+            self.stack.device,
+            name=f"maps-{epoch}",
+            title="Back-projecting the images",
+        )
+
+    def _updates(self, epoch: int) -> list[Stage]:
+        """What is measured against the densities of an epoch."""
+        stack, config, limit = self.stack, self.config, self.sums.grid.limit
+        source = FittedMaps(self.fit, self.setting, stack.band.box)
+        maps = HalfMapStage(stack, limit, config.symmetry, self.setting.mask, source)
+        stages: list[Stage] = []
+        if config.poses == "refine":
+            join = JoinFrames(stack, min(32, limit), config.symmetry, name=f"join-{epoch}")
+            stages += [RefinePoses(maps, config.iterations, f"poses-{epoch}"), join]
+        if config.contrast:
+            stages.append(MeasureContrast(maps, epoch))
+        return stages
+
+
+def make_plan(
     particles: Particles,
-    *,
-    symmetry: str = "C1",
-    diameter: float | None = None,
-    max_resolution: float | None = None,
-    invert: bool = False,
-    seed: int = 0,
-    store: CheckpointStore | None = None,
-    listener: Listener = silent,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> FinalMaps:
-    """Reconstruct from the poses that the particles have; halves that they have are kept.
-
-    Parameters
-    ----------
-    particles : Particles
-        Images, optics and poses.
-    diameter : float, optional
-        Particle diameter in Å; without it the map fills the box.
-    max_resolution : float, optional
-        Å; frequencies beyond are left out.
+    config: ReconstructConfig,
+    workspace: Path,
+    mask: Volume | None = None,
+    device: torch.device = CPU,
+) -> Plan:
+    """Everything that is fixed before the first stage: band, noise, radii.
 
     Raises
     ------
@@ -46,24 +161,136 @@ def back_project_particles(
         raise InputError("these particles have no poses: find them with 'hoarfrost abinit' or give a table with them")
     box, pixel_size = particles.box, particles.pixel_size
     limit = (box - 1) // 2
-    if max_resolution is not None:
-        limit = min(limit, max(4, int(box * pixel_size / max_resolution)))
-    radius = 0.5 * diameter * 1.05 if diameter is not None else 0.46 * box * pixel_size
-    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), invert)
-    noise = estimate_noise(particles, Band(box, limit), normalisation)
-    maps = SumHalfMaps(particles, normalisation, noise, limit)
-    half = particles.half if particles.half is not None else split_halves(len(particles), particles.optics.group, seed)
-    state: State = {
-        "half": half,
-        "rotations": particles.poses.rotations,
-        "shifts": particles.poses.shifts / particles.optics.pixel_size[:, None],
-    }
-    state = run_stages([maps], state, store=store, listener=listener, should_stop=should_stop)
-    return finish_maps(
-        (state["sums.1"], state["sums.2"]),
-        maps.grid,
+    if config.max_resolution is not None:
+        limit = min(limit, max(4, int(box * pixel_size / config.max_resolution)))
+    radius = 0.5 * config.diameter * MARGIN if config.diameter is not None else 0.46 * box * pixel_size
+    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
+    band = Band(box, limit)
+    noise = estimate_noise(particles, band, normalisation)
+    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
+    setting = FitSetting(
         voxel_size=pixel_size,
         radius=min(radius, 0.5 * box * pixel_size),
-        symmetry=symmetry,
-        seed=seed,
+        seed=config.seed,
+        fsc=torch.ones(limit + 1),
+        mask=mask,
+    )
+    sums = HalfSums(SliceGrid(box, limit), config.symmetry, device)
+    return Plan(particles, config, fit_of(config), setting, stack, normalisation, sums)
+
+
+def fit_of(config: ReconstructConfig) -> DensityFit:
+    """The method asked for, with its settings."""
+    return WienerFit()
+
+
+def reconstruct(
+    particles: Particles,
+    config: ReconstructConfig | None = None,
+    *,
+    mask: Volume | None = None,
+    workspace: Path | None = None,
+    device: torch.device = CPU,
+    store: CheckpointStore | None = None,
+    listener: Listener = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> ReconstructResult:
+    """Reconstruct from the poses that the particles have; halves that they have are kept.
+
+    Parameters
+    ----------
+    particles : Particles
+        Images, optics and poses.
+    config : ReconstructConfig, optional
+        Settings.
+    mask : Volume, optional
+        Values in [0, 1] on the grid of the images: where density is sought, and where the half-maps are compared.
+    workspace, device, store, listener, should_stop
+        As for :func:`hoarfrost.reconstruct.ab_initio.ab_initio`.
+
+    Raises
+    ------
+    InputError
+        If the particles have no poses.
+    """
+    config = config or ReconstructConfig()
+    if workspace is None:
+        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
+            return reconstruct(
+                particles,
+                config,
+                mask=mask,
+                workspace=Path(folder),
+                device=device,
+                store=store,
+                listener=listener,
+                should_stop=should_stop,
+            )
+    timings: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StageDone):
+            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+        listener(event)
+
+    if device.type == "cpu" and (line := missing_kernels()) is not None:
+        listener(Message(line))
+    plan = make_plan(particles, config, workspace, mask, device)
+    state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
+    began = time.perf_counter()
+    maps = finish(plan, state)
+    timings["validation"] = time.perf_counter() - began
+    poses = particles.poses
+    if config.poses == "refine":
+        poses = Poses(state["rotations"], state["shifts"] * particles.optics.pixel_size[:, None])
+    result = ReconstructResult(
+        particles=particles.replace(poses=poses, half=state["half"]),
+        map=maps.map,
+        half_maps=maps.half_maps,
+        mask=maps.mask,
+        fsc=maps.fsc,
+        noise=plan.stack.noise,
+        diameter=2 * plan.setting.radius,
+        symmetry=config.symmetry,
+        method=config.method,
+        epochs=plan.epochs,
+        contrast=state.get("contrast"),
+        fits=(state_of(state, 1), state_of(state, 2), state_of(state, ALL)),
+        timings=timings,
+    )
+    for warning in result.verdict.warnings:
+        listener(Message(warning, "warning"))
+    return result
+
+
+def first_state(plan: Plan) -> State:
+    """Halves, and the poses of the table, in pixels."""
+    particles, poses = plan.particles, plan.particles.poses
+    assert poses is not None
+    half = particles.half
+    if half is None or not bool((half == 1).any() and (half == 2).any()):
+        half = split_halves(len(particles), particles.optics.group, plan.config.seed)
+    return {
+        "half": half,
+        "radius": torch.tensor(plan.setting.radius),
+        "rotations": poses.rotations,
+        "shifts": poses.shifts / particles.optics.pixel_size[:, None],
+        "score": torch.zeros(len(particles)),
+    }
+
+
+def finish(plan: Plan, state: State) -> FinalMaps:
+    """Half-maps, mask, FSC and filtered map of the last sums and fits."""
+    halves = plan.sums.of(state, 1), plan.sums.of(state, 2)
+    setting = setting_of(plan.setting, state)
+    half_maps = HalfMaps(
+        *(plan.fit.half_map(sums, setting, state_of(state, half)) for half, sums in enumerate(halves, 1))
+    )
+    last = plan.fit.joined() or plan.fit
+    return validated_maps(
+        half_maps,
+        lambda fsc: last.final_map(halves, setting, state_of(state, ALL), fsc).data,
+        radius=plan.setting.radius,
+        seed=plan.config.seed,
+        mask=plan.setting.mask,
     )

@@ -93,3 +93,25 @@ _REFINE_PRESETS: dict[Preset, dict[str, object]] = {
         "spacings": (7.5, 7.5, 3.75, 3.75, 1.9, 1.9, 0.95),
     },
 }
+
+
+Method = Literal["backprojection"]
+
+
+class ReconstructConfig(BaseModel):
+    """Settings of a reconstruction from known poses. Lengths in Å."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "backprojection"
+    symmetry: str = "C1"
+    diameter: float | None = Field(
+        default=None, gt=0, description="particle diameter in Å; the map fills the box without it"
+    )
+    max_resolution: float | None = Field(default=None, gt=0, description="Å; maps go no further")
+    poses: Literal["fixed", "refine"] = "fixed"
+    contrast: bool = Field(default=False, description="estimate how strongly each particle shows")
+    epochs: int | None = Field(default=None, ge=1, description="readings of the images; as many as the rest calls for")
+    iterations: int = Field(default=3, ge=1, description="Gauss-Newton steps of a pose in every epoch")
+    invert: bool = False
+    seed: int = 0
