@@ -11,12 +11,14 @@ NAMES = (
     "simulate_speed",
     "estimators",
     "relion_agreement",
+    "refine_against_relion",
     "hard_cases",
     "classes",
     "kernels",
     "abinit_speed",
     "pose_limit",
     "abinit_accuracy",
+    "robustness",
 )
 """Shortest first."""
 
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
             return 2
         return run(arguments[0], arguments[1:])
     for name in NAMES:
-        print(f"{name:17} {purpose(name)}")
+        print(f"{name:22} {purpose(name)}")
     if "--list" in arguments or "--help" in arguments or "-h" in arguments:
         return 0
     codes = {}
