@@ -24,7 +24,6 @@ from hoarfrost.reconstruct.classes import (
 )
 from hoarfrost.reconstruct.junk import FindJunk
 from hoarfrost.reconstruct.one_class import OneClass
-from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import ImageArray, Optics, Particles
@@ -59,7 +58,7 @@ def mixture(tmp_path_factory):
         "radius": torch.tensor(66.0),
         "score": torch.zeros(COUNT),
     }
-    return plan.stack, run_stages([Prepare(particles, plan.stack, plan.normalisation)], state), content
+    return plan.stack, run_stages([plan.prepare], state), content
 
 
 def test_images_of_noise_are_junk_and_particles_are_not(mixture):

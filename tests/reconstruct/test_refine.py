@@ -61,7 +61,7 @@ def test_poses_are_found_from_none(data, searched):
     assert scores["rotation_deg"]["median"] < 2.5
     assert scores["rotation_deg"]["below_10"] > 0.95
     assert scores["shift_px"]["after_origin"] < 0.3
-    assert searched.fsc.resolution(0.143) < 12
+    assert searched.maps.fsc.resolution(0.143) < 12
 
 
 @pytest.mark.parametrize("soft", [True, False])
@@ -91,8 +91,8 @@ def test_halves_of_the_table_are_kept_and_share_nothing(data, generator):
     result = refine(particles.replace(half=half), reference, SMALL)
     assert torch.equal(result.particles.half, half)
     # Other images in one half leave the other half's map as it was, but for the shells that both share.
-    assert not torch.equal(result.half_maps.first.data, result.half_maps.second.data)
-    assert float(result.fsc.unmasked.min()) < 0.9
+    assert not torch.equal(result.maps.half_maps.first.data, result.maps.half_maps.second.data)
+    assert float(result.maps.fsc.unmasked.min()) < 0.9
 
 
 def test_noise_alone_shows_nothing_of_the_given_map(data, generator):
@@ -100,7 +100,7 @@ def test_noise_alone_shows_nothing_of_the_given_map(data, generator):
     noise = Particles(ImageArray(torch.randn(300, BOX, BOX, generator=generator)), particles.optics)
     result = refine(noise, reference, SMALL.model_copy(update={"low_pass": 32.0}))
     assert result.common == pytest.approx(BOX * PIXEL / 6), "six shells are left of any map"
-    assert result.fsc.resolution(0.143) > 0.75 * result.common
+    assert result.maps.fsc.resolution(0.143) > 0.75 * result.common
     assert result.verdict.level == "bad"
 
 
@@ -108,7 +108,7 @@ def test_a_given_mask_is_the_mask_of_the_result(data):
     particles, truth, reference = data
     mask = Volume(soft_sphere(BOX, 13.0, 2.0), PIXEL)
     result = refine(particles, reference, SMALL, mask=mask)
-    assert torch.equal(result.mask.data, mask.data)
+    assert torch.equal(result.maps.mask.data, mask.data)
     assert errors(result, particles, truth)["rotation_deg"]["median"] < 2.5
 
 
@@ -126,8 +126,8 @@ def test_symmetric_particles_are_refined_modulo_the_group(generator):
     result = refine(symmetric, both.volume(BOX, PIXEL), SMALL.model_copy(update={"symmetry": "C2"}))
     found = evaluate(result.particles, symmetric.replace(poses=truth), symmetry="C2").to_dict()
     assert found["rotation_deg"]["median"] < 2.5
-    copy = result.map.data.flip(1, 2).roll((1, 1), (1, 2))
-    assert torch.corrcoef(torch.stack([copy.flatten(), result.map.data.flatten()]))[0, 1] > 0.98
+    copy = result.maps.map.data.flip(1, 2).roll((1, 1), (1, 2))
+    assert torch.corrcoef(torch.stack([copy.flatten(), result.maps.map.data.flatten()]))[0, 1] > 0.98
 
 
 class Memory:
@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(data, searched, stop_after, tm
         )
     resumed = refine(particles, reference, SMALL, workspace=tmp_path, store=store)
     torch.testing.assert_close(resumed.particles.poses.rotations, searched.particles.poses.rotations)
-    torch.testing.assert_close(resumed.map.data, searched.map.data)
+    torch.testing.assert_close(resumed.maps.map.data, searched.maps.map.data)
 
 
 def test_a_local_search_needs_poses(data):

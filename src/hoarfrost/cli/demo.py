@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from hoarfrost.cli.abinit import show_summary
-from hoarfrost.reconstruct.ab_initio import Preset
+from hoarfrost.cli.options import ForceRun, RunOutput, Seed, Threads, as_typed, use_threads
+from hoarfrost.cli.summary import show_summary
+from hoarfrost.reconstruct.settings import Preset
 from hoarfrost.runs.demo import run_demo
 from hoarfrost.runs.presets import ab_initio_settings
 
 
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; made if it is not there.")] = Path(
-        "demo"
-    ),
+    output: RunOutput = Path("demo"),
     particles: Annotated[int, typer.Option(min=200, help="How many images to simulate.")] = 4000,
     preset: Annotated[Preset, typer.Option(help="How much work to put in.")] = "default",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")] = False,
+    seed: Seed = 0,
+    threads: Threads = None,
+    force: ForceRun = False,
 ) -> None:
     """Simulate a small data set of a built-in complex, solve it without its poses, and score the result.
 
     Leaves what abinit leaves, the stack and the truth in truth/, and the errors of poses and map in scores.json.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     console = Console()
     folder = run_demo(
         output,
@@ -39,7 +35,7 @@ def command(
         particles=particles,
         console=Console(stderr=True),
         force=force,
-        command=("hoarfrost", *sys.argv[1:]),
+        command=as_typed(),
     )
     show_summary(folder, console)
     scores = folder.manifest.results["scores"]

@@ -7,7 +7,6 @@ a second search for those that sit in a wrong optimum; the final half-maps and t
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,17 +15,16 @@ from pathlib import Path
 import torch
 
 from hoarfrost.analysis.verdict import Evidence
-from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
+from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
-from hoarfrost.kernels.library import missing_kernels
-from hoarfrost.optimise.events import Event, Listener, Message, StageDone, StepDone, silent
+from hoarfrost.optimise.events import Event, Listener, Message, StepDone, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.optimise.machine import matrix_product_rate
 from hoarfrost.poses.search import search_peak
 from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
-from hoarfrost.reconstruct.assignment import FullPass, split_halves
+from hoarfrost.reconstruct.assignment import FullPass
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.frames import JoinFrames
@@ -34,11 +32,20 @@ from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.junk import FindJunk
 from hoarfrost.reconstruct.one_class import OneClass, in_class
 from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.prologue import (
+    StageTimes,
+    first_and_last_stage,
+    furthest_shell,
+    halves,
+    poses_of,
+    say_what_is_missing,
+    working_folder,
+)
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
 from hoarfrost.reconstruct.result import AbInitioResult, StartRecord, class_result, second_best
 from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
-from hoarfrost.types import Particles, Poses
+from hoarfrost.types import Particles
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,14 @@ class Plan:
 
     particles: Particles
     config: AbInitioConfig
-    stack: BandStack
-    normalisation: Normalisation
+    prepare: Prepare
     model: CoarseModel
     maps: SumHalfMaps
+
+    @property
+    def stack(self) -> BandStack:
+        """The transformed images."""
+        return self.prepare.stack
 
     @property
     def before_refinement(self) -> list[Stage]:
@@ -67,7 +78,7 @@ class Plan:
         apart = Annealing(config.half_steps, config.start_batch, min(self.model.common_limit, limit), limit, spread=8.0)
         halves = [AnnealedMap.of_half(half, stack, self.model, apart, config.seed) for half in (1, 2)]
         return [
-            Prepare(self.particles, stack, self.normalisation),
+            self.prepare,
             *starts[: config.starts],
             ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
             *starts[config.starts :],
@@ -126,18 +137,20 @@ def start_limit(config: AbInitioConfig, band: Band) -> int:
 
 def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path, device: torch.device = CPU) -> Plan:
     """Everything that is fixed before the first stage: bands, noise, search grids, radii."""
-    box, pixel_size = particles.box, particles.pixel_size
-    extent = box * pixel_size
-    furthest = (box - 1) // 2
-    if config.max_resolution is not None:
-        furthest = min(furthest, max(6, int(extent / config.max_resolution)))
+    box = particles.box
+    extent = box * particles.pixel_size
+    furthest = furthest_shell(particles, config.max_resolution)
     radius = 0.5 * config.diameter * 1.05 if config.diameter is not None else 0.42 * extent
-    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
-    whole = Band(box, furthest)
-    band = Band(box, min(max(config.levels), furthest))
-    noise = estimate_noise(particles, whole, normalisation)
-    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
-    coarse_box = small_box(box, start_limit(config, band))
+    prepare, maps = first_and_last_stage(
+        particles,
+        radius=radius,
+        furthest=furthest,
+        stored=min(max(config.levels), furthest),
+        invert=config.invert,
+        workspace=workspace,
+        device=device,
+    )
+    coarse_box = small_box(box, start_limit(config, prepare.stack.band))
     model = CoarseModel(
         coarse_box,
         extent / coarse_box,
@@ -146,8 +159,7 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path, dev
         OrientationGrid(2),
         shift_grid(config.shift_extent * box, config.shift_count),
     )
-    maps = SumHalfMaps(particles, normalisation, noise, furthest, device)
-    return Plan(particles, config, stack, normalisation, model, maps)
+    return Plan(particles, config, prepare, model, maps)
 
 
 def ab_initio(
@@ -177,39 +189,24 @@ def ab_initio(
         Where checkpoints go, who hears of progress, and when to stop (see :mod:`hoarfrost.optimise.loop`).
     """
     config = config or AbInitioConfig.from_preset(preset)
-    if workspace is None:
-        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
-            return ab_initio(
-                particles,
-                config,
-                workspace=Path(folder),
-                device=device,
-                store=store,
-                listener=listener,
-                should_stop=should_stop,
-            )
-    timings: dict[str, float] = {}
+    times = StageTimes()
     work: list[tuple[float, float]] = []  # 10^12 operations and seconds of each searching step
 
-    def listen(event: Event) -> None:
-        if isinstance(event, StageDone):
-            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+    def count_work(event: Event) -> None:
         if isinstance(event, StepDone) and WORK in event.values:
             work.append((event.values[WORK], event.seconds))
-        listener(event)
 
-    if device.type == "cpu" and (line := missing_kernels()) is not None:
-        listener(Message(line))
-    plan = make_plan(particles, config, workspace, device)
-    groups = particles.optics.group
-    half = particles.half if particles.half is not None else split_halves(len(particles), groups, config.seed)
-    state: State = {"half": half}
-    stages = [*plan.before_refinement, *plan.refinement]
-    state = run_stages(stages, state, store=store, listener=listen, should_stop=should_stop)
+    say_what_is_missing(listener, device)
+    with working_folder(workspace) as folder:
+        plan = make_plan(particles, config, folder, device)
+        state: State = {"half": halves(particles, config.seed)}
+        stages = [*plan.before_refinement, *plan.refinement]
+        listen = listeners(times, count_work, listener)
+        state = run_stages(stages, state, store=store, listener=listen, should_stop=should_stop)
     began = time.perf_counter()
     finished = [finish_class(plan, state, number) for number in range(1, config.classes + 1)]
-    timings["validation"] = time.perf_counter() - began
-    result = _result(plan, state, finished, timings, throughput(work, device))
+    times.seconds["validation"] = time.perf_counter() - began
+    result = _result(plan, state, finished, times.seconds, throughput(work, device))
     for warning in result.verdict.warnings:
         listener(Message(warning, "warning"))
     return result
@@ -242,9 +239,9 @@ def _result(
         )
         for i in range(len(state["start.scores"]))
     )
-    pixel_size = particles.optics.pixel_size[:, None]
-    poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
-    posed = particles.replace(poses=poses, half=state["half"], classes=state.get("class"), junk=state["junk"])
+    posed = particles.replace(
+        poses=poses_of(state, particles), half=state["half"], classes=state.get("class"), junk=state["junk"]
+    )
     divisions = tuple(state["division.agreement"].tolist()) if config.classes > 1 else ()
     evidence = Evidence(
         diameter=2 * float(state["radius"]),

@@ -8,7 +8,6 @@ half-maps, until neither the resolution nor the poses move.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,30 +18,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.analysis.verdict import Evidence, Verdict, judge
 from hoarfrost.analysis.views import unseen_share
-from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
+from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.errors import InputError
-from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
-from hoarfrost.kernels.library import missing_kernels
-from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.events import Listener, Message, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.physics.masks import estimate_diameter, lowpass
 from hoarfrost.reconstruct.annealing import CoarseModel
-from hoarfrost.reconstruct.assignment import split_halves
-from hoarfrost.reconstruct.final_maps import SumHalfMaps, finish_maps
+from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, finish_maps
 from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.prologue import (
+    StageTimes,
+    first_and_last_stage,
+    furthest_shell,
+    halves,
+    poses_of,
+    say_what_is_missing,
+    working_folder,
+)
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
 from hoarfrost.reconstruct.rounds import GivenMap, Round, TrustSoft
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.reconstruct.soft_rounds import SearchModes, SoftMaps, SpreadPoses, further
 from hoarfrost.reconstruct.starts import MARGIN
-from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+from hoarfrost.types import Particles, Poses, Volume
 
 FEWEST_SHELLS = 6
 """The low-passed map keeps at least so many shells: with fewer there is nothing that orients a particle."""
@@ -53,10 +57,7 @@ class RefineResult:
     """Everything that a refinement found."""
 
     particles: Particles
-    map: Volume
-    half_maps: HalfMaps
-    mask: Volume
-    fsc: HalfMapFSC
+    maps: FinalMaps
     noise: Float[Tensor, "groups shells"]
     diameter: float
     symmetry: str
@@ -74,7 +75,7 @@ class RefineResult:
         return Evidence(
             particles=len(self.particles),
             diameter=self.diameter,
-            fsc=self.fsc,
+            fsc=self.maps.fsc,
             confidence=None if confidence is None else float(confidence.double().median()),
             unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
             common=self.common,
@@ -92,12 +93,16 @@ class Plan:
 
     particles: Particles
     config: RefineConfig
-    stack: BandStack
-    normalisation: Normalisation
+    prepare: Prepare
     start: GivenMap
     mask: Volume | None
     radius: float
     maps: SumHalfMaps
+
+    @property
+    def stack(self) -> BandStack:
+        """The transformed images."""
+        return self.prepare.stack
 
     @property
     def search(self) -> str:
@@ -122,7 +127,7 @@ class Plan:
             OrientationGrid(2),
             shift_grid(config.shift_extent * stack.band.box, config.shift_count),
         )
-        stages: list[Stage] = [Prepare(self.particles, stack, self.normalisation)]
+        stages: list[Stage] = [self.prepare]
         soft = len(self.particles) < config.soft_below
         given = HalfMapStage(stack, self.start.limit, symmetry, self.mask, self.start)
         if self.search == "global":
@@ -172,26 +177,27 @@ def make_plan(
     device: torch.device = CPU,
 ) -> Plan:
     """Everything that is fixed before the first stage: bands, noise, scale, radii."""
-    box, pixel_size = particles.box, particles.pixel_size
-    extent = box * pixel_size
-    furthest = (box - 1) // 2
-    if config.max_resolution is not None:
-        furthest = min(furthest, max(6, int(extent / config.max_resolution)))
+    extent = particles.box * particles.pixel_size
+    furthest = furthest_shell(particles, config.max_resolution)
     if config.diameter is not None:
         radius = 0.5 * config.diameter * MARGIN
     else:
         # A map that fills its box, or noise, must not ask for more than the box holds.
-        blurred = lowpass(reference, max(20.0, 4 * pixel_size))
+        blurred = lowpass(reference, max(20.0, 4 * particles.pixel_size))
         radius = 0.5 * estimate_diameter(blurred) * MARGIN
     radius = min(radius, 0.46 * extent)
-    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
-    band = Band(box, furthest)
-    noise = estimate_noise(particles, band, normalisation)
-    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
+    prepare, maps = first_and_last_stage(
+        particles,
+        radius=radius,
+        furthest=furthest,
+        stored=furthest,
+        invert=config.invert,
+        workspace=workspace,
+        device=device,
+    )
     limit = min(furthest, max(FEWEST_SHELLS, int(extent / config.low_pass)))
-    start = GivenMap(stack, reference, limit, mask, config.seed)
-    maps = SumHalfMaps(particles, normalisation, noise, furthest, device)
-    return Plan(particles, config, stack, normalisation, start, mask, radius, maps)
+    start = GivenMap(prepare.stack, reference, limit, mask, config.seed)
+    return Plan(particles, config, prepare, start, mask, radius, maps)
 
 
 def refine(
@@ -222,32 +228,14 @@ def refine(
         As for :func:`hoarfrost.reconstruct.ab_initio.ab_initio`.
     """
     config = config or RefineConfig.from_preset()
-    if workspace is None:
-        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
-            return refine(
-                particles,
-                reference,
-                config,
-                mask=mask,
-                workspace=Path(folder),
-                device=device,
-                store=store,
-                listener=listener,
-                should_stop=should_stop,
-            )
-    timings: dict[str, float] = {}
-
-    def listen(event: Event) -> None:
-        if isinstance(event, StageDone):
-            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
-        listener(event)
-
-    if device.type == "cpu" and (line := missing_kernels()) is not None:
-        listener(Message(line))
-    plan = make_plan(particles, reference, config, workspace, mask, device)
-    state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
+    times = StageTimes()
+    say_what_is_missing(listener, device)
+    with working_folder(workspace) as folder:
+        plan = make_plan(particles, reference, config, folder, mask, device)
+        listen = listeners(times, listener)
+        state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
     began = time.perf_counter()
-    finished = finish_maps(
+    maps = finish_maps(
         (state["sums.1"], state["sums.2"]),
         plan.maps.grid,
         voxel_size=particles.pixel_size,
@@ -256,15 +244,10 @@ def refine(
         seed=config.seed,
         mask=mask,
     )
-    timings["validation"] = time.perf_counter() - began
-    pixel_size = particles.optics.pixel_size[:, None]
-    poses = Poses(state["rotations"], state["shifts"] * pixel_size, state.get("confidence"))
+    times.seconds["validation"] = time.perf_counter() - began
     result = RefineResult(
-        particles=particles.replace(poses=poses, half=state["half"]),
-        map=finished.map,
-        half_maps=finished.half_maps,
-        mask=finished.mask,
-        fsc=finished.fsc,
+        particles=particles.replace(poses=poses_of(state, particles), half=state["half"]),
+        maps=maps,
         noise=plan.stack.noise,
         diameter=2 * plan.radius,
         symmetry=config.symmetry,
@@ -272,7 +255,7 @@ def refine(
         search=plan.search,
         rounds=int(state["rounds"]),
         settled=bool(state["settled"]),
-        timings=timings,
+        timings=times.seconds,
     )
     for warning in result.verdict.warnings:
         listener(Message(warning, "warning"))
@@ -282,14 +265,11 @@ def refine(
 def first_state(plan: Plan) -> State:
     """Halves, and the poses that the table has, in pixels."""
     particles, count = plan.particles, len(plan.particles)
-    half = particles.half
-    if half is None or not bool((half == 1).any() and (half == 2).any()):
-        half = split_halves(count, particles.optics.group, plan.config.seed)
-    poses, posed = particles.poses, plan.search == "local"
-    if poses is None or not posed:
+    poses = particles.poses
+    if poses is None or plan.search == "global":
         poses = Poses(torch.eye(3, dtype=torch.float64).repeat(count, 1, 1), torch.zeros(count, 2).double())
     return {
-        "half": half,
+        "half": halves(particles, plan.config.seed),
         "radius": torch.tensor(plan.radius),
         "rotations": poses.rotations.double(),
         "shifts": poses.shifts.double() / particles.optics.pixel_size[:, None],

@@ -1,4 +1,4 @@
-"""The settings of an ab initio run, and the presets that most users need to know."""
+"""The settings of runs, and the presets that most users need to know."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 Preset = Literal["fast", "default", "careful"]
 
 
-class AbInitioConfig(BaseModel):
-    """Settings of an ab initio run. Lengths in Å, the band in Fourier pixels of the image."""
+class RunConfig(BaseModel):
+    """What every run on images may be told. Lengths in Å."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Preset = "default"
     symmetry: str = "C1"
-    classes: int = Field(1, ge=1, le=8, description="maps among which the particles are divided")
-    divisions: int = Field(3, ge=1, description="divisions into classes from random weights, of which the best is kept")
     diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
     max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
     invert: bool = False
     seed: int = 0
+
+
+class AbInitioConfig(RunConfig):
+    """Settings of an ab initio run. Lengths in Å, the band in Fourier pixels of the image."""
+
+    preset: Preset = "default"
+    classes: int = Field(1, ge=1, le=8, description="maps among which the particles are divided")
+    divisions: int = Field(3, ge=1, description="divisions into classes from random weights, of which the best is kept")
     starts: int = Field(3, ge=1)
     further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
     start_steps: int = Field(40, ge=4)
@@ -54,20 +59,13 @@ _PRESETS: dict[Preset, dict[str, object]] = {
 }
 
 
-class RefineConfig(BaseModel):
+class RefineConfig(RunConfig):
     """Settings of a refinement. Lengths in Å, angles in degrees."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     preset: Preset = "default"
-    symmetry: str = "C1"
-    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
-    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
     low_pass: float = Field(40.0, gt=0, description="Å; the part of the given map that both halves begin with")
     search: Literal["auto", "global", "local"] = "auto"
     b_factor: float | None = Field(None, description="Å^2; of the sharpened map, estimated where not given")
-    invert: bool = False
-    seed: int = 0
     shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
     shift_count: int = Field(7, ge=1)
     spacings: tuple[float, ...] = (7.5, 7.5, 3.75, 3.75, 1.9, 1.9)

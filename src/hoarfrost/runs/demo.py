@@ -17,9 +17,10 @@ from hoarfrost.io.mrc import read_map
 from hoarfrost.io.particles import read_particles
 from hoarfrost.reconstruct.result import AbInitioResult
 from hoarfrost.reconstruct.settings import AbInitioConfig
-from hoarfrost.runs.abinit import finish, look_over, reconstruct_into
+from hoarfrost.runs.abinit import conclude, forecast, reconstruct_into
 from hoarfrost.runs.folder import RunFolder
-from hoarfrost.runs.running import Session, running
+from hoarfrost.runs.ready import look_over
+from hoarfrost.runs.running import Session, run_in
 
 BOX = 96
 PIXEL_SIZE = 2.2  # Å
@@ -44,26 +45,17 @@ def run_demo(
     The folder is that of an ab initio run, with the stack and the truth in ``truth/`` and the scores in
     ``scores.json``. Like any run it goes on where it was interrupted.
     """
-    folder = RunFolder.open(
-        output,
-        verb="demo",
-        config={"particles": particles, "box": BOX, "pixel_size": PIXEL_SIZE, "snr": SNR} | config.model_dump(),
-        inputs=(),
-        command=command,
-        seed=config.seed,
-        force=force,
-    )
-    with folder:
-        if not folder.finished:
-            with running(folder, console, command) as session:
-                table = _simulate_into(folder, particles, config.seed, session)
-                ready = look_over(table, config, workspace=folder.cache)
-                session.say(ready.forecast)
-                result = reconstruct_into(folder, ready.particles, ready.config, session)
-                session.say("comparing with the truth")
-                scores = _score(folder, result)
-                finish(folder, result, ready.config, scores.to_dict())
-    return folder
+
+    def work(folder: RunFolder, session: Session) -> None:
+        table = _simulate_into(folder, particles, config.seed, session)
+        ready = look_over(table, config, limit=max(config.levels), workspace=folder.cache)
+        session.say(forecast(ready))
+        result = reconstruct_into(folder, ready, session)
+        session.say("comparing with the truth")
+        conclude(folder, result, ready.config, _score(folder, result).to_dict())
+
+    settings = {"particles": particles, "box": BOX, "pixel_size": PIXEL_SIZE, "snr": SNR} | config.model_dump()
+    return run_in(output, "demo", settings, (), work, console=console, force=force, command=command)
 
 
 def _simulate_into(folder: RunFolder, count: int, seed: int, session: Session) -> Path:

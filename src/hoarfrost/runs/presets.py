@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.reconstruct.settings import AbInitioConfig, Preset, RefineConfig
+from hoarfrost.reconstruct.settings import AbInitioConfig, Preset, RefineConfig, RunConfig
 
-Config = TypeVar("Config", AbInitioConfig, RefineConfig)
+Config = TypeVar("Config", bound=RunConfig)
 
 
 def ab_initio_settings(preset: Preset, **options: object) -> AbInitioConfig:
@@ -21,18 +22,19 @@ def ab_initio_settings(preset: Preset, **options: object) -> AbInitioConfig:
     InputError
         If a value is out of range or a symmetry is unknown; the option is named as on the command line.
     """
-    return _settings(AbInitioConfig, "abinit", preset, options)
+    return settings("abinit", AbInitioConfig.from_preset, preset=preset, **options)
 
 
 def refine_settings(preset: Preset, **options: object) -> RefineConfig:
     """The same for a refinement."""
-    return _settings(RefineConfig, "refine", preset, options)
+    return settings("refine", RefineConfig.from_preset, preset=preset, **options)
 
 
-def _settings(kind: type[Config], verb: str, preset: Preset, options: dict[str, object]) -> Config:
+def settings(verb: str, make: Callable[..., Config], **options: object) -> Config:
+    """The settings that ``make`` makes of the options that are not None, for the command line's ``verb``."""
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        config = kind.from_preset(preset, **given)
+        config = make(**given)
     except ValidationError as error:
         detail = error.errors()[0]
         option = "--" + str(detail["loc"][0] if detail["loc"] else "preset").replace("_", "-")

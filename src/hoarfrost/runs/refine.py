@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,22 +12,20 @@ from rich.console import Console
 from hoarfrost.analysis.local_resolution import local_resolution
 from hoarfrost.analysis.postprocess import filter_by_fsc, guinier_b_factor, sharpen
 from hoarfrost.data.dataset import CPU
-from hoarfrost.data.forecast import readable_size
-from hoarfrost.data.preflight import Preflight, inspect
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.transforms import crop_or_pad_centred, resample_centred
 from hoarfrost.io.mrc import read_header, read_map, write_map
-from hoarfrost.io.particles import read_particles
+from hoarfrost.reconstruct.final_maps import FinalMaps
 from hoarfrost.reconstruct.half_maps import inside
 from hoarfrost.reconstruct.refine import RefineResult, refine, search_of
 from hoarfrost.reconstruct.settings import RefineConfig
-from hoarfrost.runs.abinit import input_records, write_outputs
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.manifest import stacks_record
-from hoarfrost.runs.progress import logged_warnings
-from hoarfrost.runs.report import ReportData, write_report
-from hoarfrost.runs.running import running
+from hoarfrost.runs.outputs import finish, key_figures, write_outputs
+from hoarfrost.runs.ready import look_over
+from hoarfrost.runs.report import ReportData
+from hoarfrost.runs.running import Session, run_in
 from hoarfrost.types import Particles, Volume
 
 GUINIER_FROM = 10.0
@@ -63,67 +60,36 @@ def run_refine(
     InputError
         Whatever is wrong with the stack, the map, the mask, the settings or the folder.
     """
-    notes: list[str] = []
-    with logged_warnings(notes.append):
-        particles = read_particles(table, root=root)
+    ready = look_over(table, config, root=root, workspace=output)
+    particles, config = ready.particles, ready.config
     search = search_of(particles, config)
     require_sound_poses(particles, table, config)
     begin, note = fitted(read_sized(reference), particles, reference)
     within = None if mask is None else fitted_mask(mask, particles)
-    preflight = inspect(
-        particles,
-        diameter=config.diameter,
-        symmetry=config.symmetry,
-        seed=config.seed,
-        resolution=config.max_resolution,
-        workspace=output,
-    ).sound()
-    if preflight.dark_particles:
-        config = config.model_copy(update={"invert": True})
-    maps = [reference] if mask is None else [reference, mask]
-    folder = RunFolder.open(
-        output,
-        verb="refine",
-        config=config.model_dump() | {"search": search},
-        inputs=(*input_records(table, particles), stacks_record(maps)),
-        command=command,
-        seed=config.seed,
-        force=force,
-    )
-    with folder:
-        if not folder.finished:
-            with running(folder, console, command) as session:
-                for text in notes:
-                    session.warn(text)
-                for finding in preflight.findings:
-                    (session.warn if finding.level == "warning" else session.say)(finding.line)
-                session.say(_work(particles, preflight, search))
-                if note:
-                    session.say(note)
-                result = refine(
-                    particles,
-                    begin,
-                    config,
-                    mask=within,
-                    workspace=folder.cache,
-                    device=device,
-                    store=folder.checkpoint,
-                    listener=session.listener,
-                    should_stop=session.should_stop,
-                )
-                session.say("writing maps, poses and report")
-                write_outputs(folder, result)
-                _finish(folder, result, config)
-    return folder
 
+    def work(folder: RunFolder, session: Session) -> None:
+        ready.announce(session)
+        session.say(ready.forecast("poses of the table are refined" if search == "local" else "poses are searched"))
+        if note:
+            session.say(note)
+        result = refine(
+            particles,
+            begin,
+            config,
+            mask=within,
+            workspace=folder.cache,
+            device=device,
+            store=folder.checkpoint,
+            listener=session.listener,
+            should_stop=session.should_stop,
+        )
+        session.say("writing maps, poses and report")
+        write_outputs(folder, result.particles, {"": result.maps}, result.diameter)
+        conclude(folder, result, config)
 
-def _work(particles: Particles, preflight: Preflight, search: str) -> str:
-    expected = preflight.forecast
-    poses = "poses of the table are refined" if search == "local" else "poses are searched"
-    return (
-        f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: {poses}; "
-        f"{readable_size(expected.memory)} of memory, and {readable_size(expected.disk)} of disk while it runs"
-    )
+    settings = config.model_dump() | {"search": search}
+    inputs = (*ready.inputs, stacks_record([reference] if mask is None else [reference, mask]))
+    return run_in(output, "refine", settings, inputs, work, console=console, force=force, command=command)
 
 
 def require_sound_poses(particles: Particles, table: Path, config: RefineConfig) -> None:
@@ -217,86 +183,57 @@ def fitted_mask(path: Path, particles: Particles) -> Volume:
     return Volume(mask.data.clamp(0, 1), pixel_size)
 
 
-def sharpened(result: RefineResult, b_factor: float | None) -> tuple[Volume, float]:
+def sharpened(maps: FinalMaps, b_factor: float | None) -> tuple[Volume, float]:
     """The map of both halves, weighted by their correlation and sharpened; and the B factor (Å^2).
 
     Where no B factor is given, that of a Guinier plot of the half-maps' mean, whose amplitudes are multiplied by
     ``sqrt(2 FSC / (1 + FSC))`` first; 0 where the map does not reach far enough for one.
     """
-    halves = result.half_maps
+    halves, fsc, mask = maps.half_maps, maps.fsc, maps.mask.data
     mean = Volume((halves.first.data + halves.second.data) / 2, halves.first.voxel_size)
-    weighted = filter_by_fsc(mean, result.fsc)
+    weighted = filter_by_fsc(mean, fsc)
     if b_factor is None:
-        resolution = result.fsc.resolution()
-        masked = Volume(inside(weighted.data, result.mask.data), mean.voxel_size)
+        masked = Volume(inside(weighted.data, mask), mean.voxel_size)
         try:
-            b_factor = min(0.0, guinier_b_factor(masked, GUINIER_FROM, resolution))
+            b_factor = min(0.0, guinier_b_factor(masked, GUINIER_FROM, fsc.resolution()))
         except InputError:
             b_factor = 0.0
     final = sharpen(weighted, b_factor)
-    return Volume(inside(final.data, result.mask.data), mean.voxel_size), b_factor
+    return Volume(inside(final.data, mask), mean.voxel_size), b_factor
 
 
-def _finish(folder: RunFolder, result: RefineResult, config: RefineConfig) -> None:
+def conclude(folder: RunFolder, result: RefineResult, config: RefineConfig) -> None:
     """Write the sharpened map, the local resolution and the report, and close the record."""
-    sharp, b_factor = sharpened(result, config.b_factor)
+    maps = result.maps
+    sharp, b_factor = sharpened(maps, config.b_factor)
     write_map(folder.output("sharpened.mrc"), sharp)
-    local = local_resolution(result.half_maps, result.mask)
+    local = local_resolution(maps.half_maps, maps.mask)
     write_map(folder.output("local_resolution.mrc"), local)
-    values = local.data[result.mask.data > 0.5]
-    results = summary(result) | {
+    values = local.data[maps.mask.data > 0.5]
+    results = key_figures(result.particles, maps, result.evidence, result.symmetry) | {
+        "search": result.search,
+        "rounds": result.rounds,
+        "settled": result.settled,
         "b_factor": b_factor,
         "local_resolution": {
             name: float(values.quantile(share)) for name, share in (("best", 0.05), ("median", 0.5), ("worst", 0.95))
         },
     }
-    # The record knows the stages of all attempts, the result those of the last.
-    timings = folder.manifest.timings | {
-        name: seconds for name, seconds in result.timings.items() if name not in folder.manifest.timings
-    }
-    manifest = folder.manifest.model_dump(mode="json") | {"results": results, "status": "finished"}
-    folder.output("report.html")
     data = ReportData(
         title="Refinement",
-        map=result.map,
-        half_maps=result.half_maps,
-        mask=result.mask,
-        fsc=result.fsc,
+        map=maps.map,
+        half_maps=maps.half_maps,
+        mask=maps.mask,
+        fsc=maps.fsc,
         local_resolution=local,
         particles=result.particles,
         diameter=result.diameter,
         symmetry=result.symmetry,
         noise=result.noise,
         examples=example_pairs(
-            result.particles, result.map, invert=config.invert, resolution=max(result.fsc.resolution(), 15.0)
+            result.particles, maps.map, invert=config.invert, resolution=max(maps.fsc.resolution(), 15.0)
         ),
-        timings=timings,
+        timings=result.timings,
         evidence=result.evidence,
-        warnings=tuple(text for text in folder.manifest.warnings if text not in result.verdict.warnings),
     )
-    write_report(folder.path, data, manifest)
-    for picture in sorted(folder.path.glob("figures/*.png")):
-        folder.output(f"figures/{picture.name}")
-    folder.finish(results)
-
-
-def summary(result: RefineResult) -> dict[str, Any]:
-    """The figures that people ask for first; lengths in Å."""
-    poses, verdict = result.particles.poses, result.verdict
-    confidence = None if poses is None else poses.confidence
-    return {
-        "particles": len(result.particles),
-        "resolution": result.fsc.resolution(0.143),
-        "resolution_0.5": result.fsc.resolution(0.5),
-        "resolution_unmasked": result.fsc.resolution(0.143, "unmasked"),
-        "diameter": result.diameter,
-        "symmetry": result.symmetry,
-        "voxel_size": result.map.voxel_size,
-        "search": result.search,
-        "rounds": result.rounds,
-        "settled": result.settled,
-        "median_confidence": None if confidence is None else float(confidence.median()),
-        "agreement_of_starts": None,
-        "throughput": {},
-        "verdict": {"level": verdict.level, "headline": verdict.headline},
-    }
+    finish(folder, results, data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,6 +16,7 @@ from hoarfrost.errors import InputError, Interrupted
 from hoarfrost.optimise.events import Listener, Message
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.interrupt import StopSignals
+from hoarfrost.runs.manifest import InputRecord
 from hoarfrost.runs.progress import EVENTS_NAME, LOG_NAME, show_progress
 
 
@@ -31,6 +34,46 @@ class Session:
     def warn(self, text: str) -> None:
         """A warning; it stays in the record of the run."""
         self.listener(Message(text, "warning"))
+
+
+def run_in(
+    output: Path,
+    verb: str,
+    config: Mapping[str, Any],
+    inputs: Sequence[InputRecord],
+    work: Callable[[RunFolder, Session], None],
+    *,
+    console: Console,
+    force: bool = False,
+    command: Sequence[str] = (),
+) -> RunFolder:
+    """Do the work of a run in its folder, unless that was done before.
+
+    Parameters
+    ----------
+    output : the run folder. The same run, once begun there, goes on; once finished, is left as it is.
+    verb, config, inputs : what makes a run what it is (:meth:`hoarfrost.runs.folder.RunFolder.open`); the seed is
+        ``config["seed"]``.
+    work : does everything, and finishes the folder.
+    console : where progress goes.
+    force : replace another run that stands in the folder.
+    command : the command line, for the record.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or holds something else.
+    StoppedBySignal
+        After Ctrl-C or SIGTERM; the same call goes on.
+    """
+    folder = RunFolder.open(
+        output, verb=verb, config=config, inputs=inputs, command=command, seed=config.get("seed"), force=force
+    )
+    with folder:
+        if not folder.finished:
+            with running(folder, console, command) as session:
+                work(folder, session)
+    return folder
 
 
 @contextmanager

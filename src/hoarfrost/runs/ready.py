@@ -1,0 +1,90 @@
+"""A particle table looked over: what every run on images does before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from hoarfrost.data.forecast import readable_size
+from hoarfrost.data.preflight import Preflight, inspect
+from hoarfrost.io.images import MrcImages
+from hoarfrost.io.particles import read_particles
+from hoarfrost.reconstruct.settings import RunConfig
+from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
+from hoarfrost.runs.progress import logged_warnings
+from hoarfrost.runs.running import Session
+from hoarfrost.types import Particles
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Config]):
+    """A stack that was looked over, and the settings that follow from it."""
+
+    particles: Particles
+    config: Config
+    preflight: Preflight
+    inputs: tuple[InputRecord, ...]
+    notes: tuple[str, ...] = ()  # what reading the files gave cause to warn of
+
+    @property
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """Level and text of all that was noticed, the notes first."""
+        yield from (("warning", note) for note in self.notes)
+        yield from ((finding.level, finding.line) for finding in self.preflight.findings)
+
+    def announce(self, session: Session) -> None:
+        """Say all that was noticed."""
+        for level, line in self.remarks:
+            (session.warn if level == "warning" else session.say)(line)
+
+    def forecast(self, work: str) -> str:
+        """The size of the stack, the work on it in a few words, and what it takes, in one line."""
+        particles, expected = self.particles, self.preflight.forecast
+        return (
+            f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: {work}, "
+            f"{readable_size(expected.memory)} of memory, and {readable_size(expected.disk)} of disk while it runs"
+        )
+
+
+def look_over(
+    table: Path, config: Config, *, limit: int | None = None, root: Path | None = None, workspace: Path | None = None
+) -> Ready[Config]:
+    """Read a particle table, and refuse a stack that a run would be in vain on.
+
+    Dark particles are noticed here: the settings returned say that images are to be inverted.
+
+    Parameters
+    ----------
+    table : the particles, in any form that :func:`hoarfrost.io.particles.read_particles` knows.
+    limit : band limit of the transformed images, for the forecast; all of the band without it.
+    root : where to look for images as well.
+    workspace : the folder of the run.
+    """
+    notes: list[str] = []
+    with logged_warnings(notes.append):
+        particles = read_particles(table, root=root)
+    preflight = inspect(
+        particles,
+        diameter=config.diameter,
+        symmetry=config.symmetry,
+        seed=config.seed,
+        resolution=config.max_resolution,
+        limit=limit,
+        workspace=workspace,
+    ).sound()
+    if preflight.dark_particles:
+        config = config.model_copy(update={"invert": True})
+    return Ready(particles, config, preflight, input_records(table, particles), tuple(notes))
+
+
+def input_records(table: Path, particles: Particles) -> tuple[InputRecord, ...]:
+    """What tells this table and its stacks from others."""
+    images = particles.images
+    stacks = [header.path for header in images.headers] if isinstance(images, MrcImages) else []
+    if not stacks or stacks == [table]:
+        return (stacks_record([table]),) if stacks else (table_record(table),)
+    return table_record(table), stacks_record(stacks)
