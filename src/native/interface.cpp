@@ -110,3 +110,13 @@ EXPORT void hoarfrost_pick_coefficients(const float* spectra, std::int64_t count
 EXPORT void hoarfrost_spread_images(const hoarfrost::SpreadImages* spread, std::int64_t first, std::int64_t last) {
     DISPATCH(spread_images(*spread, first, last))
 }
+
+EXPORT void hoarfrost_add_gaussians(const hoarfrost::WindowedGaussians* mixture, std::int64_t first, std::int64_t last,
+                                    std::int64_t first_plane, std::int64_t last_plane, float* volume) {
+    DISPATCH(add_gaussians(*mixture, first, last, first_plane, last_plane, volume))
+}
+
+EXPORT void hoarfrost_gaussian_moments(const hoarfrost::WindowedGaussians* mixture, const float* volume,
+                                       std::int64_t first, std::int64_t last, float* moments) {
+    DISPATCH(gaussian_moments(*mixture, volume, first, last, moments))
+}

@@ -47,6 +47,17 @@ struct SpreadImages {
     float* weights;                   // (slice, coefficient)
 };
 
+// A mixture of windowed Gaussians on a grid of depth * height * width points.
+struct WindowedGaussians {
+    std::int64_t depth, height, width, isotropic;
+    float edge;                 // of the window, in squared deviations
+    const std::int64_t* order;  // in which Gaussians are taken
+    const float* centres;       // (Gaussian, 3): x, y, z, counted from the first point
+    const float* amplitudes;    // (Gaussian)
+    const float* precisions;    // (Gaussian, 6): xx, yy, zz, xy, xz, yz; one number where isotropic
+    const float* reach;         // (Gaussian, 3): half the sides of the box that holds the window
+};
+
 }  // namespace hoarfrost
 
 #define HOARFROST_KERNELS(name)                                                                                 \
@@ -72,6 +83,10 @@ struct SpreadImages {
                            const std::int32_t* place, const float* factor, std::int64_t coefficients,           \
                            float* result);                                                                      \
     void spread_images(const SpreadImages& spread, std::int64_t first, std::int64_t last);                      \
+    void add_gaussians(const WindowedGaussians& mixture, std::int64_t first, std::int64_t last,                 \
+                       std::int64_t first_plane, std::int64_t last_plane, float* volume);                       \
+    void gaussian_moments(const WindowedGaussians& mixture, const float* volume, std::int64_t first,            \
+                          std::int64_t last, float* moments);                                                   \
     }
 
 HOARFROST_KERNELS(portable)
