@@ -15,6 +15,7 @@ from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import assignment
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import ImageArray, Optics, Particles, Poses
+from memory import Memory
 from phantoms import GaussianPhantom
 
 BOX, PIXEL = 36, 4.0
@@ -106,19 +107,6 @@ def test_the_halves_share_no_image_and_no_map(solved):
     assert not torch.equal(first, second)
     # Unfiltered half-maps disagree by noise somewhere, or the comparison of halves would be one of a map with itself.
     assert float(result.fsc.unmasked.min()) < 0.9
-
-
-class Memory:
-    """A checkpoint store that remembers the last state."""
-
-    def __init__(self):
-        self.kept = None
-
-    def save(self, state, stage, step):
-        self.kept = ({name: value.clone() for name, value in state.items()}, stage, step)
-
-    def load(self):
-        return self.kept
 
 
 @pytest.mark.parametrize("stop_after", [9, 35])

@@ -15,6 +15,7 @@ from hoarfrost.physics.masks import lowpass, soft_sphere
 from hoarfrost.reconstruct.refine import refine
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.types import ImageArray, Optics, Particles, Poses, Volume
+from memory import Memory
 from phantoms import GaussianPhantom
 
 BOX, PIXEL = 32, 4.0
@@ -128,19 +129,6 @@ def test_symmetric_particles_are_refined_modulo_the_group(generator):
     assert found["rotation_deg"]["median"] < 2.5
     copy = result.maps.map.data.flip(1, 2).roll((1, 1), (1, 2))
     assert torch.corrcoef(torch.stack([copy.flatten(), result.maps.map.data.flatten()]))[0, 1] > 0.98
-
-
-class Memory:
-    """A checkpoint store that remembers the last state."""
-
-    def __init__(self):
-        self.kept = None
-
-    def save(self, state, stage, step):
-        self.kept = ({name: value.clone() for name, value in state.items()}, stage, step)
-
-    def load(self):
-        return self.kept
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 9])

@@ -42,6 +42,13 @@ def command(
         Literal["auto", "global", "local"],
         typer.Option(help="Seek all poses, or refine those of the table; auto refines where there are poses."),
     ] = "auto",
+    defocus: Annotated[
+        Literal["none", "group", "particle"],
+        typer.Option(help="Refine the defocus of each optics group or particle once the poses have settled."),
+    ] = "none",
+    contrast: Annotated[
+        bool, typer.Option("--contrast", help="Measure how strongly each particle shows, and weigh it by that.")
+    ] = False,
     preset: Annotated[Preset, typer.Option(help="How much work to put in.")] = "default",
     max_resolution: MaxResolution = None,
     diameter: Diameter = None,
@@ -58,8 +65,9 @@ def command(
     """Refine poses and map of particles, from a map, with the two halves of the data kept apart.
 
     Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, sharpened.mrc, local_resolution.mrc, particles.star, fsc.csv,
-    report.html and run.json into a folder. Halves in the table are kept. The same command goes on after an
-    interruption, and never overwrites another run without --force.
+    report.html and run.json into a folder. Halves in the table are kept; refined defocus values and contrasts go into
+    the columns rlnDefocusU, rlnDefocusV and rlnCtfScalefactor. The same command goes on after an interruption, and
+    never overwrites another run without --force.
     """
     use_threads(threads)
     config = refine_settings(
@@ -67,6 +75,8 @@ def command(
         symmetry=symmetry,
         low_pass=low_pass,
         search=search,
+        defocus=defocus,
+        contrast=contrast,
         max_resolution=max_resolution,
         diameter=diameter,
         b_factor=b_factor,

@@ -49,6 +49,25 @@ def _facts(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "starts", f"best two maps correlate by {results['agreement_of_starts']:.2f}"
     if results["median_confidence"] is not None:
         yield "confidence", f"{results['median_confidence']:.2f} (median)"
+    yield from _of_refinement(results)
     if "search_tera_operations" in (reached := results.get("throughput", {})):
         share = f"{100 * reached['search_fraction_of_peak']:.0f} % of the peak of its products on this machine"
         yield "search", f"{reached['search_tera_operations']:.2f}e12 operations/s, {share}"
+
+
+def _of_refinement(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "local_resolution" in results:
+        local = results["local_resolution"]
+        yield (
+            "local resolution",
+            f"{local['best']:.2f} Å (best), {local['median']:.2f} Å (median), {local['worst']:.2f} Å (worst)",
+        )
+    if "b_factor" in results:
+        yield "B factor", f"{results['b_factor']:.0f} Å², by which sharpened.mrc is sharpened"
+    if "rounds" in results:
+        ended = "settled" if results["settled"] else "still moving: more rounds (--preset careful) may help"
+        yield "poses", f"{results['search']} search, then {results['rounds']} rounds of refinement: {ended}"
+    if results.get("defocus_change") is not None:
+        yield "defocus", f"moved by {results['defocus_change']:.0f} Å (median)"
+    if results.get("contrast_spread") is not None:
+        yield "contrast", f"differs by {100 * results['contrast_spread']:.0f} % between particles (standard deviation)"

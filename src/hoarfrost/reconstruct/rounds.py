@@ -71,7 +71,10 @@ class TrustSoft:
 
 @dataclass(frozen=True)
 class Round:
-    """Half-maps of the present poses and Gauss-Newton against them, unless the poses have settled."""
+    """Half-maps of the present poses and Gauss-Newton against them, unless the poses have settled.
+
+    With refined optics they may move again: the first round with them is always done.
+    """
 
     stack: BandStack
     number: int
@@ -79,16 +82,17 @@ class Round:
     symmetry: str
     mask: Volume | None
     iterations: int
+    refined_optics: bool = False
 
     @property
     def name(self) -> str:
         """Unique name of the stage."""
-        return f"round-{self.number}"
+        return f"optics-round-{self.number}" if self.refined_optics else f"round-{self.number}"
 
     @property
     def title(self) -> str:
         """What people read."""
-        return f"Refining poses, round {self.number}"
+        return f"Refining poses{' with the optics found' if self.refined_optics else ''}, round {self.number}"
 
     @property
     def steps(self) -> int:
@@ -97,7 +101,7 @@ class Round:
 
     def needed(self, state: State) -> bool:
         """Until the poses have settled."""
-        return not bool(state["settled"])
+        return (self.refined_optics and self.number == 1) or not bool(state["settled"])
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the half-maps or refine a chunk; at the end, ask whether anything still moves."""
@@ -129,5 +133,5 @@ class Round:
         return state | {
             "settled": torch.tensor(settled),
             "trusted": torch.tensor(max(trusted, before) if settled else trusted),
-            "rounds": torch.tensor(self.number),
+            "rounds": state.get("rounds", torch.tensor(0)) + 1,
         }

@@ -65,6 +65,8 @@ class RefineConfig(RunConfig):
     preset: Preset = "default"
     low_pass: float = Field(40.0, gt=0, description="Å; the part of the given map that both halves begin with")
     search: Literal["auto", "global", "local"] = "auto"
+    defocus: Literal["none", "group", "particle"] = Field("none", description="whose defocus is refined")
+    contrast: bool = Field(False, description="measure how strongly each particle shows")
     b_factor: float | None = Field(None, description="Å^2; of the sharpened map, estimated where not given")
     shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
     shift_count: int = Field(7, ge=1)

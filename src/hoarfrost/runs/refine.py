@@ -17,7 +17,8 @@ from hoarfrost.fourier.transforms import crop_or_pad_centred, resample_centred
 from hoarfrost.io.mrc import read_header, read_map, write_map
 from hoarfrost.reconstruct.final_maps import FinalMaps
 from hoarfrost.reconstruct.half_maps import inside
-from hoarfrost.reconstruct.refine import RefineResult, refine, search_of
+from hoarfrost.reconstruct.refine import RefineResult, refine
+from hoarfrost.reconstruct.refine_plan import search_of
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
@@ -214,6 +215,8 @@ def conclude(folder: RunFolder, result: RefineResult, config: RefineConfig) -> N
         "search": result.search,
         "rounds": result.rounds,
         "settled": result.settled,
+        "defocus_change": None if result.defocus is None else float(result.defocus.abs().median()),
+        "contrast_spread": None if result.contrast is None else float(result.contrast.std()),
         "b_factor": b_factor,
         "local_resolution": {
             name: float(values.quantile(share)) for name, share in (("best", 0.05), ("median", 0.5), ("worst", 0.95))
