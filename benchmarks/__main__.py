@@ -14,6 +14,7 @@ NAMES = (
     "refine_against_relion",
     "hard_cases",
     "classes",
+    "symmetric",
     "kernels",
     "abinit_speed",
     "pose_limit",

@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from benchmarks.common import Record, Row, exit_code, hoarfrost, parser, read_json, run_figures, show
+from benchmarks.symmetric_particles import symmetric_copies
 from hoarfrost.data.acquisition import Noise, Views
 from hoarfrost.data.builtin import builtin_complex
 from hoarfrost.data.density import fitting_pixel_size
 from hoarfrost.data.simulate import simulate
-from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.io.atoms import Atoms
 from hoarfrost.io.particles import read_particles
@@ -37,7 +37,6 @@ BARS = {"right_median_deg": RIGHT_MEDIAN_DEG, "true_over_claimed": OVERCLAIM, "c
 
 NOTHING = 1e-6
 """A signal-to-noise ratio at which images hold noise only."""
-CONTACT = 3.0  # Å between the copies of a symmetric particle
 
 CORRECT, WARNED, WRONG, REFUSED, FAULT = "correct", "warned", "CONFIDENT AND WRONG", "refused", "FAULT"
 
@@ -160,13 +159,12 @@ def make_stack(case: Case, key: Row, folder: Path) -> None:
 
 
 def symmetric_complex(name: str) -> Atoms:
-    """Copies of a part of the built-in complex about the axes of a point group, as near as they fit.
+    """Copies of a part of the built-in complex about the axes of a point group.
 
     The part has one or three domains, so that no particle is much larger than another.
     """
-    group = point_group(name)
     whole = builtin_complex()
-    count = int((0.4 if len(group) < 6 else 0.13) * len(whole))
+    count = int((0.4 if len(point_group(name)) < 6 else 0.13) * len(whole))
     part = replace(
         whole,
         coordinates=whole.coordinates[:count],
@@ -174,28 +172,7 @@ def symmetric_complex(name: str) -> Atoms:
         b_factors=whole.b_factors[:count],
         occupancies=whole.occupancies[:count],
     )
-    turn = random_rotations(1, torch.Generator().manual_seed(4))[0]
-    centred = (part.coordinates - part.centre_of_mass) @ turn.T
-    direction = torch.tensor([0.85, 0.2, 0.0 if name.startswith("C") else 0.48], dtype=torch.float64)
-    distance = _nearest_distance(lambda d: group @ (centred[::10] + d * direction).T)
-    copies = (group @ (centred + distance * direction).T).mT.flatten(0, 1)
-    return Atoms(
-        coordinates=copies,
-        elements=part.elements.repeat(len(group)),
-        b_factors=part.b_factors.repeat(len(group)),
-        occupancies=part.occupancies.repeat(len(group)),
-        name=name,
-    )
-
-
-def _nearest_distance(copies: Callable[[float], torch.Tensor]) -> float:
-    """The smallest distance from the centre, in steps of 2 Å, at which the first copy touches no other."""
-    distance = 0.0
-    while True:
-        first, *others = copies(distance).mT
-        if min(float(torch.cdist(first, other).min()) for other in others) > CONTACT:
-            return distance
-        distance += 2.0
+    return symmetric_copies(part, name)
 
 
 def confidence(run: Path, stack: Path) -> Row:

@@ -12,6 +12,7 @@ from hoarfrost.geometry.rotations import geodesic_distance, random_rotations, ro
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import (
     in_asymmetric_unit,
+    least_turn,
     point_group,
     symmetric_distance,
     to_asymmetric_unit,
@@ -170,3 +171,10 @@ def test_a_symmetric_object_looks_the_same_from_equivalent_poses(name: str, gene
     if name in ("D2", "O", "I1"):
         # The twofold on z turns the grid onto itself.
         assert torch.allclose(data, data.flip(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "degrees"), [("C1", 360), ("C2", 180), ("C7", 360 / 7), ("D3", 120), ("O", 90), ("I3", 72)]
+)
+def test_the_least_turn_is_that_of_the_axis_of_highest_order(name: str, degrees: float) -> None:
+    assert math.degrees(least_turn(name)) == pytest.approx(degrees)

@@ -13,10 +13,11 @@ from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.rotations import geodesic_distance, in_plane, random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.kernels.library import instruction_set, limit_instructions
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.poses.likelihood import SliceBank, best_over_shifts, score_candidates, weighted_data
-from hoarfrost.poses.search import ExhaustiveSearch, search_bank
+from hoarfrost.poses.search import ExhaustiveSearch, coarse_orientations, search_bank
 from hoarfrost.representations.voxel import FourierVolume
 
 BOX, PIXEL, LIMIT = 32, 4.0, 8
@@ -114,3 +115,14 @@ def test_confidence_is_the_weight_about_the_mode():
     # Under a fourfold axis the view from 90 degrees is the same.
     symmetric = PosePosterior(in_plane(turns)[None], torch.zeros(1, 5, 2), log_likelihood, "C4")
     torch.testing.assert_close(symmetric.confidence, torch.tensor([0.90]))
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "C5", "C7", "D7", "O", "I"])
+def test_every_pose_has_a_node_well_nearer_than_the_false_optimum_between_equivalent_ones(symmetry, generator):
+    grid = coarse_orientations(symmetry)
+    search = ExhaustiveSearch(grid, shift_grid(1.0, 1), torch.ones(1), 1, random_rotations(1, generator)[0], symmetry)
+    half = search.rotations()
+    nodes = torch.cat([half, torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=half.dtype)) @ half])
+    poses = random_rotations(60, generator)
+    nearest = torch.stack([symmetric_distance(pose.expand_as(nodes), nodes, symmetry).min() for pose in poses])
+    assert float(nearest.max()) < 0.4 * min(least_turn(symmetry) / 2, math.radians(36))

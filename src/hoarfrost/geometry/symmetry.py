@@ -66,6 +66,12 @@ def generators(name: str) -> Float[Tensor, "n 3 3"]:
     return _generators(_axes(name))
 
 
+def least_turn(name: str) -> float:
+    """The smallest angle by which a rotation of the group turns, radians; a full turn where there is none."""
+    turned = point_group(name)[1:].diagonal(dim1=-2, dim2=-1).sum(-1)
+    return 2 * math.pi if len(turned) == 0 else float(((turned.max() - 1) / 2).clamp(-1, 1).acos())
+
+
 def in_asymmetric_unit(directions: Float[Tensor, "*n 3"], name: str) -> Bool[Tensor, "*n"]:
     """Whether viewing directions lie in the asymmetric unit, which holds one of each set of equivalent ones.
 

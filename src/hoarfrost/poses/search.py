@@ -11,7 +11,7 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.so3_grid import OrientationGrid
-from hoarfrost.geometry.symmetry import in_asymmetric_unit
+from hoarfrost.geometry.symmetry import in_asymmetric_unit, point_group
 from hoarfrost.kernels.peak import integer_product_rate
 from hoarfrost.kernels.search import best_poses, search_is_compiled
 from hoarfrost.optimise.machine import matrix_product_rate
@@ -26,6 +26,9 @@ from hoarfrost.poses.likelihood import (
 )
 from hoarfrost.representations.base import Density
 
+FINER_FROM = 6
+"""Rotations of a group from which on its asymmetric unit is searched in half the steps."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -34,6 +37,16 @@ class Candidates:
     orientation: Int[Tensor, "b c"]  # index into the bank
     shift: Int[Tensor, "b c"]  # index into the shifts
     log_likelihood: Float[Tensor, "b c"]
+
+
+def coarse_orientations(symmetry: str) -> OrientationGrid:
+    """The grid of a first search: 15 degrees, or half of that where a large group leaves little to be searched.
+
+    Equivalent poses of a symmetric particle lie close to one another, and right between them is a false optimum: in a
+    group of order 7 about an axis 26 degrees away, which single nodes in the asymmetric unit 15 degrees apart would
+    often be as near to as to the truth.
+    """
+    return OrientationGrid(3 if len(point_group(symmetry)) >= FINER_FROM else 2)
 
 
 def search_bank(

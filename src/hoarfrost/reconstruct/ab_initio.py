@@ -18,11 +18,10 @@ from hoarfrost.analysis.verdict import Evidence
 from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
-from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.optimise.events import Event, Listener, Message, StepDone, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.optimise.machine import matrix_product_rate
-from hoarfrost.poses.search import search_peak
+from hoarfrost.poses.search import coarse_orientations, search_peak
 from hoarfrost.reconstruct.annealing import WORK, AnnealedMap, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import FullPass
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap
@@ -69,7 +68,7 @@ class Plan:
         config, stack = self.config, self.stack
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
         most = config.starts + config.further_starts
-        free = replace(self.model, symmetry="C1")
+        free = replace(self.model, symmetry="C1", orientations=coarse_orientations("C1"))
         starts = [
             AnnealedMap.start(i, stack, free, schedule, config.seed, if_disputed=i >= config.starts)
             for i in range(most)
@@ -156,7 +155,7 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path, dev
         extent / coarse_box,
         radius,
         config.symmetry,
-        OrientationGrid(2),
+        coarse_orientations(config.symmetry),
         shift_grid(config.shift_extent * box, config.shift_count),
     )
     return Plan(particles, config, prepare, model, maps)

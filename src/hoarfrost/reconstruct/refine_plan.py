@@ -12,9 +12,9 @@ import torch
 from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.shift_grid import shift_grid
-from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.optimise.loop import Stage, State
 from hoarfrost.physics.masks import estimate_diameter, lowpass
+from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.final_maps import SumHalfMaps
 from hoarfrost.reconstruct.frames import JoinFrames
@@ -71,7 +71,7 @@ class Plan:
             stack.band.box * stack.pixel_size / coarse,
             self.radius,
             symmetry,
-            OrientationGrid(2),
+            coarse_orientations(symmetry),
             shift_grid(config.shift_extent * stack.band.box, config.shift_count),
         )
         stages: list[Stage] = [self.prepare]

@@ -12,7 +12,7 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
-from hoarfrost.geometry.symmetry import symmetric_distance
+from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.poses.search import search_bank
@@ -32,7 +32,10 @@ TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
 
 DISTINCT = 0.45
-"""Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid)."""
+"""Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid).
+
+A third of the angle between equivalent poses where that is less: half-way between them lie false optima.
+"""
 
 SERIOUS = 0.8
 """Share of the present pose's score on the grid from which a candidate is worth refining."""
@@ -284,13 +287,20 @@ class SearchAgain:
             ).cpu()
             rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
             # A rival that came back to the present pose is no rival.
-            back = self._near(present.rotations[serious], refined.rotations[:, None], DISTINCT / 3)[:, 0]
+            back = self._near(present.rotations[serious], refined.rotations[:, None], self._distinct / 3)[:, 0]
             scores[serious, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
             taken[serious] |= self._near(candidates[serious, pick], candidates[serious])
         return rotations, shifts, scores
 
-    def _near(self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float = DISTINCT) -> Tensor:
-        return symmetric_distance(pose[:, None].expand_as(others), others, self.maps.symmetry) < radius
+    @property
+    def _distinct(self) -> float:
+        return min(DISTINCT, least_turn(self.maps.symmetry) / 3)
+
+    def _near(
+        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float | None = None
+    ) -> Tensor:
+        distance = symmetric_distance(pose[:, None].expand_as(others), others, self.maps.symmetry)
+        return distance < (self._distinct if radius is None else radius)
 
 
 def chunk(index: int, count: int) -> Int[Tensor, "b"]:
