@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,27 +44,23 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
     return install
 
 
-def test_help_is_quick_and_loads_neither_torch_nor_a_verb() -> None:
+def test_help_loads_neither_torch_nor_a_verb() -> None:
     code = (
         "import sys; from hoarfrost.cli.main import run; code = run(['--help']);"
         "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules);"
         "sys.exit(f'{code} {heavy}' if heavy or code else 0)"
     )
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-        seconds.append(time.perf_counter() - began)
-        assert done.returncode == 0, done.stderr
-    assert min(seconds) < 1.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
     for verb in main.available_verbs():
         assert verb.name in done.stdout
 
 
-def test_importing_the_package_is_quick() -> None:
+def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import time; t = time.perf_counter(); import hoarfrost; t = time.perf_counter() - t;"
-        "import sys; assert 'torch' not in sys.modules; assert t < 0.3, t"
+        "import sys; import hoarfrost;"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
