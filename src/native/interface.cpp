@@ -45,7 +45,8 @@ InstructionSet chosen() { return static_cast<InstructionSet>(std::min<int>(best(
         default: return hoarfrost::portable::call;  \
     }
 
-// Version of this interface; Python refuses a library of another one.
+// Version of this interface, one more whenever the arguments of a function change; Python refuses a library of
+// another one.
 EXPORT int hoarfrost_interface_version() { return 1; }
 
 // The instruction set in use.

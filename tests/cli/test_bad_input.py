@@ -279,6 +279,7 @@ class Case(NamedTuple):
 
 CTF = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 ABINIT = "abinit particles.star -o out"
+REFINE = "refine truth.star --map map.mrc -o out"
 MAKE = "simulate builtin -o out --n 2 --box 32"
 
 TABLES = {
@@ -533,6 +534,59 @@ MAPS = {
     ),
 }
 
+REFINEMENTS = {
+    "no such map": Case(nothing, "refine truth.star --map lost.mrc -o out", r"lost\.mrc: no such file"),
+    "no map": Case(nothing, "refine truth.star -o out", r"Missing option '--map'"),
+    "a table for a map": Case(nothing, "refine truth.star --map truth.star -o out", r"truth\.star: not a"),
+    "a cut map": Case(cut("map.mrc", 9000), REFINE, r"map\.mrc: truncated"),
+    "a NaN map": Case(nothing, "refine truth.star --map nan.mrc -o out", r"nan\.mrc: .*(NaN|not numbers)"),
+    "a flat map": Case(nothing, "refine truth.star --map flat.mrc -o out", r"flat\.mrc: the map is constant"),
+    "a slab for a map": Case(nothing, "refine truth.star --map slab.mrc -o out", r"slab\.mrc: a cubic map is needed"),
+    "a map without a voxel size": Case(
+        lambda f: [header("map.mrc", place, 0)(f) for place in (40, 44, 48)],
+        REFINE,
+        r"map\.mrc: its header has no voxel size",
+    ),
+    "a map of something smaller": Case(
+        lambda f: write_map(f / "small.mrc", Volume(torch.randn(BOX, BOX, BOX), 1.0)),
+        "refine truth.star --map small.mrc -o out",
+        r"small\.mrc: the map is 16 Å wide .* the images 128 Å",
+    ),
+    "a mask of another box": Case(
+        nothing, f"{REFINE} --mask large.mrc", r"large\.mrc: the mask has 20 x 20 x 20 voxels of 8 Å, the images 16"
+    ),
+    "a map for a mask": Case(
+        lambda f: write_map(f / "mask.mrc", Volume(3 * torch.rand(BOX, BOX, BOX), PIXEL_SIZE)),
+        f"{REFINE} --mask mask.mrc",
+        r"mask\.mrc: a mask has values from 0 to 1",
+    ),
+    "no such mask": Case(nothing, f"{REFINE} --mask lost.mrc", r"lost\.mrc: no such file"),
+    "a local search without poses": Case(
+        nothing,
+        "refine particles.star --map map.mrc -o out --search local",
+        r"--search local: these particles have no poses",
+    ),
+    "a shift out of the image": Case(
+        holding("rlnOriginXAngst", 6, "90", "truth.star"),
+        REFINE,
+        r"truth\.star: row 7: a shift of 90 Å leaves the image of 128 Å",
+    ),
+    "a NaN image": Case(pixels(7, np.nan), REFINE, r"row 8: image 8 of particles\.mrcs has pixels that are not num"),
+    "too few particles": Case(first(3, "truth.star"), REFINE, r"3 particles are too few"),
+    "a low-pass of 0": Case(nothing, f"{REFINE} --low-pass 0", r"--low-pass 0"),
+    "an endless low-pass": Case(nothing, f"{REFINE} --low-pass inf", r"--low-pass inf"),
+    "a NaN B factor": Case(nothing, f"{REFINE} --b-factor nan", r"--b-factor nan"),
+    "an unknown search": Case(nothing, f"{REFINE} --search far", r"'--search': .*'far' is not one of"),
+    "defocus of whom": Case(nothing, f"{REFINE} --defocus all", r"'--defocus': .*'all' is not one of"),
+    "an unknown symmetry": Case(nothing, f"{REFINE} --symmetry Q7", r"symmetry 'Q7': no such point group"),
+    "another run's folder": Case(
+        nothing, "refine truth.star --map map.mrc -o run", r"run: holds another run \(it is of 'hoarfrost abinit'"
+    ),
+    "a stranger's folder": Case(
+        nothing, "refine truth.star --map map.mrc -o stranger", r"stranger: is not empty and holds no hoarfrost run"
+    ),
+}
+
 OPTIONS = {
     "unknown verb": Case(nothing, "abint particles.star", r"there is no verb 'abint'; did you mean 'abinit'\?"),
     "misspelt option": Case(nothing, f"{ABINIT} --symetry C3", r"[Nn]o such option: --symetry"),
@@ -647,7 +701,13 @@ OPTIONS = {
 
 CASES = {
     f"{title}: {name}": case
-    for title, group in (("table", TABLES), ("stack", STACKS), ("map", MAPS), ("option", OPTIONS))
+    for title, group in (
+        ("table", TABLES),
+        ("stack", STACKS),
+        ("map", MAPS),
+        ("refinement", REFINEMENTS),
+        ("option", OPTIONS),
+    )
     for name, case in group.items()
 }
 
@@ -704,6 +764,7 @@ def without_privileges() -> Iterator[None]:
         ("fsc map.mrc map.mrc -o f.csv --plot f.png", 3_000),
         ("evaluate truth.star --truth truth.star -o s.json", 100),
         ("abinit particles.star -o out", 500),
+        (REFINE, 500),
         ("demo -o deep/out", 500),
     ],
 )
@@ -733,11 +794,12 @@ def test_a_disk_too_small_for_the_run_is_refused_at_once(project: Path, capsys: 
     assert re.search(r"transformed images need 36 kB on disk and 16 kB are free; choose another output folder", said)
 
 
+@pytest.mark.parametrize("command", [ABINIT, REFINE])
 def test_a_disk_that_fills_up_later_leaves_a_run_to_go_on_with(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    command: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with files_no_longer_than(20_000):
-        assert main.run(shlex.split(ABINIT)) == 2
+        assert main.run(shlex.split(command)) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.match(r"error: out/cache/bands\.bin: .* needed for the transformed images \(File too large\)", last)
     assert json.loads((project / "out" / "run.json").read_text())["status"] == "failed"
@@ -770,6 +832,8 @@ def locked(good: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("simulate map.mrc -o locked/out --n 2 --box 16", r"locked/out: cannot be made: Permission denied"),
         ("abinit particles.star -o locked/out", r"locked/out: cannot be made: Permission denied"),
         ("abinit particles.star -o locked", r"locked: cannot be written \(Permission denied\)"),
+        ("refine truth.star --map map.mrc -o locked/out", r"locked/out: cannot be made: Permission denied"),
+        ("refine particles.star --map secret.star -o out", r"secret\.star'? (cannot be read|is not readable)"),
         ("demo -o locked", r"locked: cannot be written \(Permission denied\)"),
         ("abinit secret.star -o out", r"secret\.star'? (cannot be read|is not readable)"),
         ("fsc map.mrc secret.star", r"secret\.star'? (cannot be read|is not readable)"),

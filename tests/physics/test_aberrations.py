@@ -10,6 +10,7 @@ from hoarfrost.physics.aberrations import (
     antisymmetric_phase,
     even_order,
     odd_order,
+    projection_limit,
     sampled_frequency_matrices,
     symmetric_phase,
     zernike,
@@ -138,3 +139,19 @@ def test_frequency_matrices_take_an_image_to_the_reference() -> None:
     found = sampled_frequency_matrices(optics, 1.2)
     assert found is not None
     assert torch.allclose(found, torch.stack([torch.eye(2).double(), matrix / 2]))
+
+
+def test_the_far_side_of_a_particle_is_out_of_phase_at_the_limit_of_projections():
+    depth, voltage = 700.0, 200.0
+    limit = projection_limit(depth, voltage)
+    frequency = rows([1.2 / limit, 0.0])  # cycles a pixel
+    focus = torch.tensor([10000.0, 10000.0 + depth / 2], dtype=torch.float64)
+
+    def transfer(amplitude):
+        columns = {"amplitude_contrast": amplitude, "spherical_aberration": 0.0, "voltage": voltage}
+        optics = microscope(2, **{name: torch.full((2,), value).double() for name, value in columns.items()})
+        return contrast_transfer_function(optics.replace(defocus_u=focus, defocus_v=focus), frequency)[:, 0].double()
+
+    # Without spherical aberration pure amplitude contrast is the cosine of the phase, pure phase contrast its sine.
+    phase = torch.atan2(transfer(0.0), transfer(1.0))
+    assert math.isclose(float(phase[1] - phase[0]) % (2 * math.pi), 0.7 * math.pi, rel_tol=1e-3)

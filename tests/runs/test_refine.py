@@ -1,18 +1,34 @@
-"""What a refinement makes of the map and mask that it is given, and what it refuses."""
+"""A refinement from the command line, whole or killed; what it makes of the map and mask that it is given."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from hoarfrost.errors import InputError
-from hoarfrost.io.mrc import write_map
+from hoarfrost.io.mrc import read_map, write_map
+from hoarfrost.io.particles import read_particles
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.runs.refine import fitted, fitted_mask, read_sized, require_sound_poses
 from hoarfrost.types import ImageArray, Optics, Particles, Poses, Volume
 from phantoms import GaussianPhantom
+from small_runs import PIXEL_SIZE, assert_alike, killed_and_whole, run
 
 BOX, PIXEL = 24, 4.0
+
+WORK = """
+from hoarfrost.reconstruct.settings import RefineConfig
+from hoarfrost.runs.refine import run_refine
+
+config = RefineConfig(
+    spacings=(7.5, 3.75), rounds=2, iterations=1, rivals=1, max_resolution=20.0, shift_count=3, defocus="particle",
+    contrast=True,
+)
+
+def run(table, folder, console):
+    run_refine(table, table.parent / "truth.mrc", folder, config, console=console)
+"""
 
 
 @pytest.fixture
@@ -62,3 +78,53 @@ def test_poses_outside_the_image_are_refused(particles: Particles) -> None:
     with pytest.raises(InputError, match="row 4: a shift of 60 Å leaves the image of 96 Å"):
         require_sound_poses(off, Path("t.star"), RefineConfig.from_preset())
     require_sound_poses(off, Path("t.star"), RefineConfig.from_preset(search="global"))
+
+
+@pytest.mark.slow
+def test_what_a_refinement_leaves(stack: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    asked = ("refine", stack / "particles.star", "--map", stack / "truth.mrc", "-o", folder)
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "sharpened.mrc", "local_resolution.mrc", "particles.star",
+        "fsc.csv", "view.cxc", "report.html", "figures", "run.json", "events.jsonl", "log.txt",
+    }  # fmt: skip
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["config"]["search"] == "global"
+    assert set(record["files"]) >= names - {"figures", "run.json"}
+    posed = read_particles(folder / "particles.star", root=stack)
+    assert posed.poses is not None
+    assert posed.half is not None
+    blind = read_particles(stack / "particles.star")
+    assert torch.equal(posed.optics.defocus_u, blind.optics.defocus_u)
+    local = read_map(folder / "local_resolution.mrc")
+    assert local.voxel_size == pytest.approx(PIXEL_SIZE)
+    results = record["results"]
+    assert results["local_resolution"]["best"] <= results["local_resolution"]["worst"]
+    for said in ("Å at FSC 0.143", "B factor", "(median)", f"global search, then {results['rounds']} rounds"):
+        assert said in done.stdout
+    before = (folder / "report.html").read_bytes()
+    assert "is finished" in run(*asked).stdout
+    other = run(*asked, "--low-pass", "50")
+    assert other.returncode == 2
+    assert "holds another run (low_pass was 40.0, is now 50.0)" in other.stderr
+    assert (folder / "report.html").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_refinement_killed_at_random_moments_leaves_what_an_uninterrupted_one_leaves(
+    stack: Path, tmp_path: Path
+) -> None:
+    killed, whole, kills = killed_and_whole(stack / "particles.star", tmp_path, WORK, seed=2)
+    assert kills >= 2
+    assert_alike(killed, whole, stack)
+    found, expected = (read_particles(folder / "particles.star", root=stack).optics for folder in (killed, whole))
+    assert torch.allclose(found.defocus_u, expected.defocus_u, atol=0.1)
+    assert torch.allclose(found.scale, expected.scale, atol=1e-4)
+    assert not torch.equal(found.scale, torch.ones_like(found.scale))
+    record = json.loads((killed / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert not (killed / "cache").exists()

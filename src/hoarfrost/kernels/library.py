@@ -11,6 +11,29 @@ import torch
 from torch import Tensor
 
 INTERFACE_VERSION = 1
+"""Goes up, here and in ``src/native/interface.cpp``, whenever the arguments of a function change."""
+
+FUNCTIONS = (
+    "add_gaussians",
+    "arrange_slices",
+    "fill_slab",
+    "gaussian_moments",
+    "insertion_sizes",
+    "instructions",
+    "integer_products",
+    "limit_instructions",
+    "log_likelihood",
+    "normal_equations",
+    "normalise_images",
+    "pack_slices",
+    "pick_coefficients",
+    "read_points",
+    "refine_poses",
+    "search",
+    "search_checksum",
+    "spread_images",
+)
+"""What the kernels must offer, each under the name ``hoarfrost_...``."""
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "amx")
 """What the kernels are compiled for, the least demanding first."""
@@ -19,23 +42,42 @@ VARIABLE = "HOARFROST_KERNELS"
 """Environment variable: one of :data:`INSTRUCTION_SETS` as the highest to be used, or ``off``."""
 
 
+OTHER_VERSION = "of another version than this source (build them again: pip install --no-deps -e .)"
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The loaded kernels; None where they were not built, do not fit this version, or are switched off."""
+    found = _load()
+    return found if isinstance(found, ctypes.CDLL) else None
+
+
+def _load() -> ctypes.CDLL | str:
+    """The kernels, or what is the matter with them."""
     highest = os.environ.get(VARIABLE, INSTRUCTION_SETS[-1]).lower()
+    if highest not in INSTRUCTION_SETS:
+        return "switched off"
     found = find_spec("hoarfrost.kernels._native")
-    if highest not in INSTRUCTION_SETS or found is None or found.origin is None:
-        return None
-    try:
-        loaded = ctypes.CDLL(found.origin)
-    except OSError:
-        return None
-    if loaded.hoarfrost_interface_version() != INTERFACE_VERSION:
-        return None
-    loaded.hoarfrost_integer_products.restype = ctypes.c_int64
-    loaded.hoarfrost_search_checksum.restype = ctypes.c_int64
-    loaded.hoarfrost_limit_instructions(INSTRUCTION_SETS.index(highest))
+    if found is None or found.origin is None:
+        return "not there"
+    loaded = fitting(found.origin)
+    if isinstance(loaded, ctypes.CDLL):
+        loaded.hoarfrost_integer_products.restype = ctypes.c_int64
+        loaded.hoarfrost_search_checksum.restype = ctypes.c_int64
+        loaded.hoarfrost_limit_instructions(INSTRUCTION_SETS.index(highest))
     return loaded
+
+
+def fitting(path: str) -> ctypes.CDLL | str:
+    """The library in a file, or why it will not do: sources may be newer than what was compiled of them."""
+    try:
+        loaded = ctypes.CDLL(path)
+    except OSError as error:
+        return f"not to be loaded ({error})"
+    names = ("interface_version", *FUNCTIONS)
+    if not all(hasattr(loaded, f"hoarfrost_{name}") for name in names):
+        return OTHER_VERSION
+    return loaded if loaded.hoarfrost_interface_version() == INTERFACE_VERSION else OTHER_VERSION
 
 
 def instruction_set() -> str | None:
@@ -48,8 +90,7 @@ def missing_kernels() -> str | None:
     """One line for a user whose run has to do without the kernels; None where they are there."""
     if library() is not None:
         return None
-    why = "switched off" if os.environ.get(VARIABLE, "").lower() == "off" else "not there"
-    return f"compiled kernels are {why}: PyTorch does their work, several times slower (see `hoarfrost doctor`)"
+    return f"compiled kernels are {_load()}: PyTorch does their work, several times slower (see `hoarfrost doctor`)"
 
 
 def limit_instructions(highest: str) -> str:

@@ -26,6 +26,16 @@ def electron_wavelength(voltage: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     return 12.2643247 / torch.sqrt(volts * (1 + 0.978466e-6 * volts))
 
 
+def projection_limit(thickness: float, voltage: float) -> float:
+    """Resolution in Å beyond which images of a particle ``thickness`` Å deep are no projections; ``voltage`` in kV.
+
+    The Ewald sphere is flat as long as ``t lambda / (2 d^2) < 0.7`` (DeRosier, Ultramicroscopy 81, 83 (2000)): the
+    near and the far side of the particle, ``t / 2`` out of focus, are then up to ``0.7 pi`` out of phase.
+    """
+    wavelength = float(electron_wavelength(torch.tensor([voltage], dtype=torch.float64)))
+    return math.sqrt(thickness * wavelength / 1.4)
+
+
 def symmetric_phase(
     optics: Optics, frequency: Float[Tensor, "m 2"], *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "n m"] | None:

@@ -9,7 +9,7 @@ half-maps, until neither the resolution nor the poses move.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from hoarfrost.analysis.views import unseen_share
 from hoarfrost.data.dataset import CPU
 from hoarfrost.optimise.events import Listener, Message, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, run_stages
+from hoarfrost.physics.aberrations import projection_limit
 from hoarfrost.reconstruct.final_maps import FinalMaps, finish_maps
 from hoarfrost.reconstruct.prologue import (
     StageTimes,
@@ -134,6 +135,18 @@ def refine(
         contrast=state.get("contrast"),
         timings=times.seconds,
     )
-    for warning in result.verdict.warnings:
+    for warning in (*result.verdict.warnings, *depth_warning(result)):
         listener(Message(warning, "warning"))
     return result
+
+
+def depth_warning(result: RefineResult) -> Iterator[str]:
+    """A line where the particle is too thick for its images to be projections at the resolution that was reached."""
+    reached = result.maps.fsc.resolution()
+    limit = projection_limit(result.diameter, float(result.particles.optics.voltage.median()))
+    if reached < limit:
+        yield (
+            f"Images of a particle {result.diameter:.0f} Å thick are projections to {limit:.1f} Å (DeRosier 2000), and "
+            f"the map reaches {reached:.1f} Å: the curvature of the Ewald sphere, which is not corrected, weakens it "
+            "from there on."
+        )

@@ -12,7 +12,7 @@ Preset = Literal["fast", "default", "careful"]
 class RunConfig(BaseModel):
     """What every run on images may be told. Lengths in Å."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     symmetry: str = "C1"
     diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
@@ -101,7 +101,7 @@ Method = Literal["backprojection"]
 class ReconstructConfig(BaseModel):
     """Settings of a reconstruction from known poses. Lengths in Å."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = "backprojection"
     symmetry: str = "C1"

@@ -17,12 +17,12 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import (
-    geodesic_distance,
     nearest_rotation,
     random_rotations,
     rotation_vector_to_matrix,
 )
 from hoarfrost.geometry.shift_grid import shift_grid
+from hoarfrost.geometry.symmetry import symmetric_distance
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.likelihood import weighted_data
 from hoarfrost.reconstruct.backprojection import BackProjection
@@ -155,16 +155,18 @@ def _spread_part(
     )
 
 
-def distinct(modes: Modes, apart: float) -> Modes:
-    """The modes, likeliest first; one nearer than ``apart`` (radians) to a likelier one joins it, faint ones vanish."""
+def distinct(modes: Modes, apart: float, symmetry: str) -> Modes:
+    """The modes, likeliest first; one nearer than ``apart`` (radians) to a likelier one joins it, faint ones vanish.
+
+    Poses that the point group makes equivalent are one.
+    """
     weight, order = modes.weight.sort(dim=1, descending=True)
     rows = torch.arange(len(order))[:, None]
     rotations, shifts = modes.rotations[rows, order], modes.shifts[rows, order]
     weight = weight.clone()
     for later in range(1, weight.shape[1]):
-        near = (
-            geodesic_distance(rotations[:, :later], rotations[:, later : later + 1].expand(-1, later, -1, -1)) < apart
-        )
+        here = rotations[:, later : later + 1].expand(-1, later, -1, -1)
+        near = symmetric_distance(rotations[:, :later], here, symmetry) < apart
         near &= weight[:, :later] > 0
         joins = near.any(1) & (weight[:, later] > 0)
         target = near.int().argmax(1)

@@ -125,9 +125,8 @@ class SearchModes:
             insert_assigned(fresh, images, bank, found, posterior, self.model.shifts, weight, self.model.symmetry)
             state[f"soft.{half}"] = state[f"soft.{half}"] + fresh.sums.cpu()
             candidates = bank.rotations[found.orientation].double().cpu()
-            modes = distinct(
-                Modes(candidates, self.model.shifts[found.shift].double(), posterior), self.model.orientations.spacing
-            )
+            every = Modes(candidates, self.model.shifts[found.shift].double(), posterior)
+            modes = distinct(every, self.model.orientations.spacing, self.model.symmetry)
             put_modes(state, mine, modes, found.log_likelihood[:, 0])
             work += search_teraflop(len(mine), len(self.model.shifts), bank)
         if step + 1 == self.steps:
@@ -187,7 +186,7 @@ class SpreadPoses:
             sums = BackProjection(soft_grid(stack, band.limit), state[f"soft.{half}"].to(stack.device, copy=True))
             insert_spread(sums, found, band)
             state[f"soft.{half}"] = sums.sums.cpu()
-            put_modes(state, mine, distinct(found.modes, 2 * spacing), found.log_likelihood)
+            put_modes(state, mine, distinct(found.modes, 2 * spacing, self.maps.symmetry), found.log_likelihood)
         if step + 1 == self.steps:
             state = self.maps.forget(state, self.name)
         return state, {"score": float(state["score"][rows].mean()), "band": float(band.limit)}
