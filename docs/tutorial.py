@@ -79,7 +79,7 @@ scores = hf.evaluate(
 poses = scores.poses
 print(f"rotations: {poses.median:.2f}° median, {poses.below_10:.1%} within 10°, hand {poses.hand}")
 print(f"shifts:    {poses.shift_after_origin:.2f} px after the common origin")
-print(f"map:       FSC 0.5 with the truth at {scores.map_to_truth.resolution(0.5, 'unmasked'):.1f} Å")
+print(f"map:       FSC 0.5 with the truth at {scores.map_to_truth.fsc.resolution(0.5, 'unmasked'):.1f} Å")
 # --8<-- [end:evaluate]
 
 # --8<-- [start:compare]

@@ -91,11 +91,10 @@ def test_map_and_half_maps_are_scored(generator: torch.Generator) -> None:
         truth_map=phantom.volume(box, PIXEL),
     )
     assert scores.map_to_truth is not None
-    assert scores.map_alignment is not None
     assert scores.half_maps is not None
-    assert scores.map_alignment.mirrored
-    assert torch.allclose(scores.map_alignment.shift, OFFSET, atol=0.1 * PIXEL)
-    unmasked, masked = (scores.map_to_truth.resolution(0.5, curve) for curve in ("unmasked", "corrected"))
+    assert scores.map_to_truth.alignment.mirrored
+    assert torch.allclose(scores.map_to_truth.alignment.shift, OFFSET, atol=0.1 * PIXEL)
+    unmasked, masked = (scores.map_to_truth.fsc.resolution(0.5, curve) for curve in ("unmasked", "corrected"))
     assert 2 * PIXEL < masked <= unmasked < 20.0
     # Half-maps cross 0.143 about where the full map crosses 0.5 with the truth.
     assert scores.half_maps.resolution(0.143) == pytest.approx(unmasked, rel=0.15)

@@ -6,17 +6,15 @@ import torch
 from hoarfrost.analysis.alignment import align_rotations, rotation_errors
 from hoarfrost.analysis.metrics import evaluate
 from hoarfrost.errors import Interrupted
-from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.kernels.library import VARIABLE, library
 from hoarfrost.optimise.events import Message, StepDone
-from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.reconstruct.ab_initio import ab_initio
 from hoarfrost.reconstruct.annealing import assignment
 from hoarfrost.reconstruct.settings import AbInitioConfig
-from hoarfrost.types import ImageArray, Optics, Particles, Poses
+from hoarfrost.types import ImageArray, Optics, Particles
 from memory import Memory
 from phantoms import GaussianPhantom
+from stacks import phantom_stack
 
 BOX, PIXEL = 36, 4.0
 
@@ -39,16 +37,8 @@ SMALL = AbInitioConfig(
 def stack(count, snr, generator):
     """A blind stack of an asymmetric phantom with CTF, shifts and white noise, its poses, and the phantom."""
     phantom = GaussianPhantom.random(14, 50.0, generator, sigma=5.0)
-    band = Band.to_nyquist(BOX)
-    rotations = random_rotations(count, generator)
-    shifts = PIXEL * (4 * torch.rand(count, 2, generator=generator, dtype=torch.float64) - 2)
-    defocus = 8000 + 10000 * torch.rand(count, generator=generator, dtype=torch.float64)
-    optics = Optics.uniform(count, pixel_size=PIXEL).replace(defocus_u=defocus, defocus_v=defocus - 200)
-    clean = band.from_images(phantom.project(rotations, shifts, BOX, PIXEL))
-    images = band.to_images(clean * contrast_transfer_function(optics, band.frequency)).float()
-    images /= images.std()
-    images += torch.randn(images.shape, generator=generator) / math.sqrt(snr)
-    return Particles(ImageArray(images), optics), Poses(rotations, shifts), phantom
+    settings = {"box": BOX, "pixel_size": PIXEL, "snr": snr, "shift_px": 2.0}
+    return *phantom_stack(phantom, count, generator=generator, **settings), phantom
 
 
 @pytest.mark.parametrize(("setting", "lines"), [("off", 1), ("portable", 0)])

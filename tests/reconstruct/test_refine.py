@@ -7,16 +7,15 @@ import torch
 
 from hoarfrost.analysis.metrics import evaluate
 from hoarfrost.errors import InputError, Interrupted
-from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations, rotation_vector_to_matrix
+from hoarfrost.geometry.rotations import rotation_vector_to_matrix
 from hoarfrost.optimise.events import StepDone
-from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.physics.masks import lowpass, soft_sphere
 from hoarfrost.reconstruct.refine import refine
 from hoarfrost.reconstruct.settings import RefineConfig
-from hoarfrost.types import ImageArray, Optics, Particles, Poses, Volume
+from hoarfrost.types import ImageArray, Particles, Poses, Volume
 from memory import Memory
 from phantoms import GaussianPhantom
+from stacks import noisy_images, phantom_stack
 
 BOX, PIXEL = 32, 4.0
 
@@ -28,16 +27,8 @@ SMALL = RefineConfig(
 def stack(count, snr, generator):
     """Images of an asymmetric phantom with CTF, shifts and white noise, its poses, and its map."""
     phantom = GaussianPhantom.random(14, 45.0, generator, sigma=5.0)
-    band = Band.to_nyquist(BOX)
-    rotations = random_rotations(count, generator)
-    shifts = PIXEL * (3 * torch.rand(count, 2, generator=generator, dtype=torch.float64) - 1.5)
-    defocus = 8000 + 10000 * torch.rand(count, generator=generator, dtype=torch.float64)
-    optics = Optics.uniform(count, pixel_size=PIXEL).replace(defocus_u=defocus, defocus_v=defocus - 200)
-    clean = band.from_images(phantom.project(rotations, shifts, BOX, PIXEL))
-    images = band.to_images(clean * contrast_transfer_function(optics, band.frequency)).float()
-    images /= images.std()
-    images += torch.randn(images.shape, generator=generator) / math.sqrt(snr)
-    return Particles(ImageArray(images), optics), Poses(rotations, shifts), phantom.volume(BOX, PIXEL)
+    settings = {"box": BOX, "pixel_size": PIXEL, "snr": snr, "shift_px": 1.5}
+    return *phantom_stack(phantom, count, generator=generator, **settings), phantom.volume(BOX, PIXEL)
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +110,7 @@ def test_symmetric_particles_are_refined_modulo_the_group(generator):
     phantom = GaussianPhantom.random(8, 45.0, generator, sigma=5.0)
     turned = phantom.centres * torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
     both = GaussianPhantom(torch.cat([phantom.centres, turned]), phantom.sigmas.repeat(2), phantom.masses.repeat(2))
-    band = Band.to_nyquist(BOX)
-    clean = band.from_images(both.project(truth.rotations, truth.shifts, BOX, PIXEL))
-    images = band.to_images(clean * contrast_transfer_function(particles.optics, band.frequency)).float()
-    images = images / images.std() + torch.randn(images.shape, generator=generator)
+    images = noisy_images(both, truth, particles.optics, BOX, 1.0, generator)
     symmetric = Particles(ImageArray(images), particles.optics)
     result = refine(symmetric, both.volume(BOX, PIXEL), SMALL.model_copy(update={"symmetry": "C2"}))
     found = evaluate(result.particles, symmetric.replace(poses=truth), symmetry="C2").to_dict()

@@ -16,6 +16,7 @@ from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.types import ImageArray, Optics, Particles, Poses
 from memory import Memory
 from phantoms import GaussianPhantom
+from stacks import noisy_images
 
 BOX, PIXEL, COUNT = 32, 3.0, 300
 
@@ -27,7 +28,6 @@ def planted():
     """Particles with their poses, whose table has other defocus values and contrasts than the images; those; a map."""
     generator = torch.Generator().manual_seed(8)
     phantom = GaussianPhantom.random(30, 32.0, generator, sigma=2.2)
-    band = Band.to_nyquist(BOX)
     rotations = random_rotations(COUNT, generator)
     shifts = PIXEL * (2 * torch.rand(COUNT, 2, generator=generator, dtype=torch.float64) - 1)
     defocus = 8000 + 8000 * torch.rand(COUNT, generator=generator, dtype=torch.float64)
@@ -37,10 +37,8 @@ def planted():
     error += 150 * torch.randn(COUNT, generator=generator, dtype=torch.float64)
     contrast = 0.5 + torch.rand(COUNT, generator=generator, dtype=torch.float64)
     true = table.replace(defocus_u=defocus + error, defocus_v=defocus - 200 + error, scale=contrast)
-    clean = band.from_images(phantom.project(rotations, shifts, BOX, PIXEL))
-    images = band.to_images(clean * contrast_transfer_function(true, band.frequency)).float()
-    images = images / images.std() + torch.randn(images.shape, generator=generator)
-    particles = Particles(ImageArray(images), table, Poses(rotations, shifts))
+    poses = Poses(rotations, shifts)
+    particles = Particles(ImageArray(noisy_images(phantom, poses, true, BOX, 1.0, generator)), table, poses)
     return particles, error, contrast, phantom.volume(BOX, PIXEL)
 
 

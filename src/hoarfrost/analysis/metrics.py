@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -15,11 +16,10 @@ from torch import Tensor
 
 from hoarfrost.analysis.alignment import GlobalAlignment, align_rotations, fit_origin, rotation_errors
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
-from hoarfrost.analysis.map_alignment import MapAlignment, align_maps
+from hoarfrost.analysis.map_to_truth import MapToTruth, class_maps_to_truths, map_to_truth
 from hoarfrost.data.simulate import JUNK_COLUMN
 from hoarfrost.errors import InputError
 from hoarfrost.io.relion import RelionTable
-from hoarfrost.physics.masks import mask_from_map
 from hoarfrost.types import HalfMaps, Particles, Poses, Volume
 
 TRUSTED_AGREEMENT = 0.2
@@ -74,8 +74,8 @@ class Scores:
     poses: PoseScores
     junk: int
     symmetry: str
-    map_to_truth: HalfMapFSC | None = None
-    map_alignment: MapAlignment | None = None
+    map_to_truth: MapToTruth | None = None
+    class_maps: Mapping[int, tuple[int, MapToTruth]] = field(default_factory=dict)  # by class: the truth it is like
     half_maps: HalfMapFSC | None = None
     classes: ClassScores | None = None
 
@@ -93,13 +93,12 @@ class Scores:
             "shift_px": {"mean": poses.shift_mean, "after_origin": poses.shift_after_origin},
         }
         if self.map_to_truth is not None:
-            for threshold in (0.5, 0.143):
-                name = f"fsc_{threshold}_angstrom"
-                scores[name] = self.map_to_truth.resolution(threshold, "unmasked")
-                scores[f"{name}_masked"] = self.map_to_truth.resolution(threshold)
-        if self.map_alignment is not None:
-            scores["map_correlation"] = self.map_alignment.correlation
-            scores["map_hand"] = "mirrored" if self.map_alignment.mirrored else "same"
+            scores |= self.map_to_truth.to_dict()
+        if self.class_maps:
+            scores["class_maps"] = {
+                str(number): {"truth": true, **compared.to_dict()}
+                for number, (true, compared) in self.class_maps.items()
+            }
         if self.classes is not None:
             scores["classes"] = self.classes.to_dict()
         if self.half_maps is not None:
@@ -119,6 +118,8 @@ def evaluate(
     half_maps: HalfMaps | None = None,
     mask: Volume | None = None,
     truth_map: Volume | None = None,
+    class_maps: Mapping[int, Volume] | None = None,
+    truth_maps: Mapping[int, Volume] | None = None,
     symmetry: str = "C1",
 ) -> Scores:
     """Score a result against the truth.
@@ -130,6 +131,8 @@ def evaluate(
         not count.
     map, truth_map : Volume, optional
         The map is laid over the true one and compared as it is and under a mask made from the true one.
+    class_maps, truth_maps : mapping of int to Volume, optional
+        Maps by the number of their class: each is compared with the true one that it is most like.
     half_maps, mask : optional
         Give the resolution that the data alone claim.
     symmetry : str
@@ -151,11 +154,11 @@ def evaluate(
         estimated[rows], true[true_rows], particles.optics.pixel_size[rows], frame=frame, symmetry=symmetry
     )
     scores = Scores(poses, int(junk.sum()), symmetry, classes=classes)
+    start = frame if frame.agreement > TRUSTED_AGREEMENT else None
     if map is not None and truth_map is not None:
-        alignment = align_maps(map, truth_map, start=frame if frame.agreement > TRUSTED_AGREEMENT else None)
-        laid_over = HalfMaps(alignment.apply(map, truth_map), truth_map)
-        fsc = validate_half_maps(laid_over, mask_from_map(truth_map))
-        scores = replace(scores, map_to_truth=fsc, map_alignment=alignment)
+        scores = replace(scores, map_to_truth=map_to_truth(map, truth_map, start))
+    if class_maps and truth_maps:
+        scores = replace(scores, class_maps=class_maps_to_truths(class_maps, truth_maps, start))
     if half_maps is not None:
         scores = replace(scores, half_maps=validate_half_maps(half_maps, mask))
     return scores

@@ -41,18 +41,24 @@ def command(
     point_group(symmetry)
     table = _first_of(run, "particles.star", "particles.cs")
     truth_table = _first_of(truth, "truth.star", "particles.star")
-    true_map = truth_table.parent / "truth.mrc" if truth_map is None else truth_map
+    maps, truths = _maps(run), _truths(truth_table.parent, truth_map)
+    single = len(maps) == 1 and len(truths) == 1
     scores = evaluate(
         read_particles(table, require_images=False),
         read_particles(truth_table, require_images=False),
-        map=_map(run, "map.mrc"),
+        map=maps[1] if single else None,
         half_maps=_half_maps(run),
         mask=_map(run, "mask.mrc"),
-        truth_map=read_map(true_map) if truth_map is not None or true_map.exists() else None,
+        truth_map=truths[1] if single else None,
+        class_maps=maps if not single else None,
+        truth_maps=truths if not single else None,
         symmetry=symmetry,
     )
     console = Console()
     console.print(_table(scores))
+    if len(maps) > 1 and len(truths) < 2:
+        kept = "there is one true map: every class is compared with it" if truths else "there is no true map"
+        console.print(f"{len(maps)} classes, but {kept}.", highlight=False, soft_wrap=True)
     if target is not None:
         with replacing(target) as temporary:
             temporary.write_text(scores.to_json(), encoding="utf-8")
@@ -67,6 +73,24 @@ def _first_of(path: Path, *names: str) -> Path:
         if (path / name).exists():
             return path / name
     raise InputError(f"{path}: holds neither {' nor '.join(names)}; give the table itself")
+
+
+def _maps(run: Path) -> dict[int, Volume]:
+    """The maps of a run by class."""
+    if (run / "map.mrc").exists():
+        return {1: read_map(run / "map.mrc")}
+    numbered = {int(path.parent.name.removeprefix("class")): path for path in run.glob("class[1-9]/map.mrc")}
+    return {number: read_map(path) for number, path in sorted(numbered.items())}
+
+
+def _truths(folder: Path, given: Path | None) -> dict[int, Volume]:
+    """The map that was given; else those that simulate left: truth.mrc, or truth_1.mrc, truth_2.mrc, ..."""
+    if given is not None:
+        return {1: read_map(given)}
+    if (folder / "truth.mrc").exists():
+        return {1: read_map(folder / "truth.mrc")}
+    numbered = {int(path.stem.removeprefix("truth_")): path for path in folder.glob("truth_[1-9].mrc")}
+    return {number: read_map(path) for number, path in sorted(numbered.items())}
 
 
 def _map(run: Path, name: str) -> Volume | None:
@@ -99,11 +123,13 @@ def _table(scores: Scores) -> Table:
             "particles taken for junk": scores.classes.particles_lost,
         }
         rows |= {name: f"{share:.1%}" for name, share in shares.items() if share is not None}
+    compared = {f"class {number} to truth {true}": found for number, (true, found) in scores.class_maps.items()}
     if scores.map_to_truth is not None:
+        compared["map to truth"] = scores.map_to_truth
+    for name, found in compared.items():
         for threshold in (0.5, 0.143):
-            unmasked = scores.map_to_truth.resolution(threshold, "unmasked")
-            masked = scores.map_to_truth.resolution(threshold)
-            rows[f"map to truth, FSC {threshold}"] = f"{unmasked:.2f} Å (masked {masked:.2f} Å)"
+            unmasked, masked = found.fsc.resolution(threshold, "unmasked"), found.fsc.resolution(threshold)
+            rows[f"{name}, FSC {threshold}"] = f"{unmasked:.2f} Å (masked {masked:.2f} Å)"
     if scores.half_maps is not None:
         rows["half-maps, FSC 0.143"] = f"{scores.half_maps.resolution(0.143):.2f} Å"
     table = Table.grid(padding=(0, 2))

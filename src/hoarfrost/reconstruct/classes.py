@@ -3,146 +3,31 @@
 Two maps from random poses of their own may come out as mirror images, or turned, and then compete for reasons that have
 nothing to do with what the particles are. Compositions of one complex have most of their density in common; so one map
 of all particles is refined first, and divided afterwards, by expectation and maximisation over the maps of the classes
-with every particle at its pose. An image is never compared with a map that holds it: each class has a map for every
-fold of the particles, made from the other folds. Otherwise the image's own noise would bind it to its class.
+with every particle at its pose (:mod:`hoarfrost.reconstruct.class_maps`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.slices import SliceGrid
-from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.kernels.threads import map_parts
 from hoarfrost.optimise.loop import State
-from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.poses.gauss_newton import log_likelihood
-from hoarfrost.reconstruct.backprojection import BackProjection, images_at_once, node_shells, symmetrise
-from hoarfrost.reconstruct.half_maps import inside, small_box
+from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
 from hoarfrost.reconstruct.refinement import HalfMapStage
-from hoarfrost.representations.voxel import FourierVolume
-
-FOLDS = 4
-"""Parts of the particles; each is compared with maps of the others."""
-
-LIKENESS = 0.5
-"""How strongly a class is held to the map of all, in units of its own mean weight in the shell."""
 
 SAMPLE = 10_000
 """Particles by which the map of all is divided at first."""
 
 LEAST = 10
 """Particles that every class keeps in each half, so that there is a map to look at."""
-
-
-@dataclass(frozen=True)
-class ClassMaps:
-    """The maps of several classes in one band, from weighted particles at their poses."""
-
-    stack: BandStack
-    band: Band
-    radius: float  # Å; density is sought inside this sphere
-    symmetry: str
-
-    @property
-    def grid(self) -> SliceGrid:
-        """The slice grid of the sums."""
-        return SliceGrid(small_box(self.band.box, self.band.limit), self.band.limit)
-
-    def sums(self, state: State, rows: Int[Tensor, "n"], weights: Float[Tensor, "n k"]) -> list[BackProjection]:
-        """Sums of these particles for every class."""
-        grid = self.grid
-        sums = [BackProjection.empty(grid, self.stack.device) for _ in range(weights.shape[1])]
-        for part in torch.arange(len(rows)).split(images_at_once(self.band)):
-            mine = rows[part]
-            images = self.stack.images(mine, self.band)
-            for one, weight in zip(sums, weights[part].T, strict=True):
-                # Both sums, of C X and of C^2, take the weight once.
-                root = weight.sqrt()[:, None].to(images.transfer)
-                weighted = replace(images, vectors=images.vectors * root, transfer=images.transfer * root)
-                one.add(weighted, state["rotations"][mine], state["shifts"][mine])
-        operators = point_group(self.symmetry)
-        return [symmetrise(one, operators) for one in sums]
-
-    def densities(self, sums: list[BackProjection]) -> list[FourierVolume]:
-        """The map of every class, where it has few data that of all classes together."""
-        grid = self.grid
-        shells = node_shells(grid).to(sums[0].sums.device)
-        known, shells = shells <= grid.limit, shells.clamp(max=grid.limit)
-        joined = sums[0]
-        for other in sums[1:]:
-            joined = joined + other
-        data, weight = grid.fold(joined.sums)
-        common = data / (weight + 0.05 * joined.weight_per_shell()[shells]).clamp(min=1e-9)
-        voxel_size = self.band.box * self.stack.pixel_size / grid.box
-        mask = soft_sphere(grid.box, self.radius / voxel_size, 2.0).to(weight)
-        densities = []
-        for one in sums:
-            data, weight = grid.fold(one.sums)
-            likeness = (LIKENESS * one.weight_per_shell()[shells]).clamp(min=1e-9)
-            transform = torch.where(known, (data + likeness * common) / (weight + likeness), 0)
-            densities.append(FourierVolume(inside(grid.inverse(transform), mask), voxel_size, grid))
-        return densities
-
-    def scores(
-        self,
-        state: State,
-        rows: Int[Tensor, "n"],
-        weights: Float[Tensor, "n k"],
-        fold: Int[Tensor, "n"],
-        inverse_noise: Float[Tensor, "m"],
-    ) -> Float[Tensor, "n k"]:
-        """Log-likelihood of every particle in every class, by maps of the other folds."""
-
-        def score(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
-            return log_likelihood(images, density, rotations, shifts, inverse_noise)[:, None]
-
-        return self.compared(state, rows, weights, fold, score)[..., 0]
-
-    def compared(
-        self,
-        state: State,
-        rows: Int[Tensor, "n"],
-        weights: Float[Tensor, "n k"],
-        fold: Int[Tensor, "n"],
-        measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
-    ) -> Float[Tensor, "n k f"]:
-        """What ``measure`` finds of images, a class's map of the other folds, rotations and shifts."""
-        folds, device = range(int(fold.max()) + 1), self.stack.device
-
-        def summed(number: int) -> list[BackProjection]:
-            mine = fold == number
-            return self.sums(state, rows[mine], weights[mine])
-
-        parts = map_parts(summed, folds, device)
-
-        def measured(number: int) -> Float[Tensor, "b k f"]:
-            others = [part for other, part in enumerate(parts) if other != number]
-            densities = self.densities([_total(one) for one in zip(*others, strict=True)])
-            found = []
-            for mine in rows[fold == number].split(1024):
-                images, rotations, shifts = self.stack.images(mine, self.band), state["rotations"], state["shifts"]
-                found.append(torch.stack([measure(images, one, rotations[mine], shifts[mine]) for one in densities], 1))
-            return torch.cat(found).cpu()
-
-        values = torch.cat(map_parts(measured, folds, device))
-        order = torch.cat([(fold == number).nonzero()[:, 0] for number in folds])
-        return torch.empty_like(values).index_copy(0, order, values)
-
-
-def _total(sums: tuple[BackProjection, ...]) -> BackProjection:
-    total = sums[0]
-    for other in sums[1:]:
-        total = total + other
-    return total
 
 
 def class_weights(scores: Float[Tensor, "n k"], progress: float) -> Float[Tensor, "n k"]:
@@ -156,11 +41,6 @@ def class_weights(scores: Float[Tensor, "n k"], progress: float) -> Float[Tensor
         relative = relative - relative.mean(0)
     temperature = max(1.0, 2 * max(0.0, 1 - progress / 0.6) * float(relative.std()))
     return torch.softmax(relative / temperature, dim=1)
-
-
-def folds_of(count: int, seed: int) -> Int[Tensor, "n"]:
-    """A fold for every particle, at random, all equally large."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % FOLDS
 
 
 def label_agreement(labels: Int[Tensor, "n"], others: Int[Tensor, "n"], classes: int) -> float:

@@ -13,7 +13,7 @@ from hoarfrost.analysis.junk import junk_probability
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
-from hoarfrost.reconstruct.classes import ClassMaps, folds_of
+from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
 from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.representations.voxel import FourierVolume
 
