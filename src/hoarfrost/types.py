@@ -147,7 +147,8 @@ class Poses:
 
     ``rotations`` take object coordinates to image coordinates (the RELION matrix A); ``shifts`` say where the
     particle's centre sits relative to the image's, in Å, so that RELION's origin is ``-shifts``. ``confidence`` is
-    the posterior probability of the mode, in [0, 1].
+    the probability that the orientation is within 10 degrees of the truth, modulo the point group, in [0, 1]; what
+    other programs write in its place is read as it is.
     """
 
     rotations: Float[Tensor, "n 3 3"]

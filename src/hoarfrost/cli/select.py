@@ -24,7 +24,13 @@ def command(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_TABLE", help="A run's folder, or a table (.star, .cs).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of the subset (.star, .cs).")],
     confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Keep poses at least this sure.", show_default="all")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Keep poses that are at least this probably right.",
+            show_default="all",
+        ),
     ] = None,
     classes: Annotated[
         list[int] | None, typer.Option("--class", help="Keep this class; give it again for more.", show_default="all")
@@ -83,7 +89,8 @@ def chosen(
         surety = None if particles.poses is None else particles.poses.confidence
         if surety is None:
             raise InputError(
-                f"{table}: has no confidences (rlnMaxValueProbDistribution); leave out --confidence and --best"
+                f"{table}: has no confidences (rlnMaxValueProbDistribution); leave out --confidence and --best, or "
+                "search all orientations (abinit --preset default, refine --search global)"
             )
         if confidence is not None:
             kept &= surety >= confidence

@@ -45,8 +45,9 @@ class PosePosterior:
         """Weight of the candidates within :data:`NEIGHBOURHOOD` of the mode, modulo the point group.
 
         It says how sure the choice between separate orientations is, given the density and that one of the candidates
-        is near the truth; not how exact the angle is. Of a single candidate it is 1. As a probability it is as good as
-        the noise model: a density that is itself wrong makes it too high.
+        is near the truth; not how exact the angle is. Of a single candidate it is 1. It takes the likelihood at its
+        face value: a density that is itself wrong makes it too high. What runs write into particle tables is
+        calibrated instead (:mod:`hoarfrost.analysis.confidence`).
         """
         mode = self.rotations[:, :1].expand_as(self.rotations)
         near = symmetric_distance(mode, self.rotations, self.symmetry) < NEIGHBOURHOOD

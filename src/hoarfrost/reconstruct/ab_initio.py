@@ -40,8 +40,9 @@ from hoarfrost.reconstruct.prologue import (
     say_what_is_missing,
     working_folder,
 )
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
+from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.result import AbInitioResult, StartRecord, class_result, second_best
+from hoarfrost.reconstruct.search_again import SearchAgain
 from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
 from hoarfrost.types import Particles

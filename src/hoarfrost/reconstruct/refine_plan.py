@@ -22,8 +22,9 @@ from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell, halves
 from hoarfrost.reconstruct.refined_optics import RefineDefocus, WithOptics
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, SearchAgain
+from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.rounds import GivenMap, Round, TrustSoft
+from hoarfrost.reconstruct.search_again import SearchAgain
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.reconstruct.soft_rounds import SearchModes, SoftMaps, SpreadPoses, further
 from hoarfrost.reconstruct.starts import MARGIN
@@ -196,5 +197,4 @@ def first_state(plan: Plan) -> State:
         "rotations": poses.rotations.double(),
         "shifts": poses.shifts.double() / particles.optics.pixel_size[:, None],
         "score": torch.zeros(count),
-        "confidence": torch.ones(count),
     }

@@ -11,12 +11,8 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations
-from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
-from hoarfrost.poses.search import search_bank
-from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.frames import motion_between, moved
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
@@ -30,15 +26,6 @@ NOISE_SAMPLE = 1024
 
 TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
-
-DISTINCT = 0.45
-"""Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid).
-
-A third of the angle between equivalent poses where that is less: half-way between them lie false optima.
-"""
-
-SERIOUS = 0.8
-"""Share of the present pose's score on the grid from which a candidate is worth refining."""
 
 
 @dataclass(frozen=True)
@@ -184,123 +171,6 @@ class RefinePoses:
         if step + 1 == self.steps:
             state = self.maps.forget(state, self.name)
         return state, {"score": score, "band": float(band.limit)}
-
-
-@dataclass(frozen=True)
-class SearchAgain:
-    """A global search in the refined maps: particles that sit in a wrong optimum find the right one.
-
-    Every particle's present pose competes with its best few candidates far from it, all refined in the same way. The
-    posterior probability of the winner among them is its confidence.
-    """
-
-    maps: HalfMapStage
-    model: CoarseModel
-    rivals: int
-    iterations: int
-    seed: int
-    round: int = 1
-
-    @property
-    def name(self) -> str:
-        """Unique name of the stage."""
-        return f"search-again-{self.round}"
-
-    @property
-    def title(self) -> str:
-        """What people read."""
-        return "Searching all poses again in the refined maps"
-
-    @property
-    def steps(self) -> int:
-        """One step for the half-maps, then chunks of particles."""
-        return 1 - (-len(self.maps.stack) // IMAGES_A_STEP)
-
-    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
-        """Make the half-maps, or search one chunk in them."""
-        if step == 0:
-            return self.maps.prepare(state, self.name), {}
-        rows = chunk(step - 1, len(self.maps.stack))
-        band = Band(self.maps.stack.band.box, int(state[f"{self.name}.limit"]))
-        pair, weight = self.maps.pair(state, self.name), state[f"{self.name}.weight"]
-        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
-        frame = random_rotations(1, generator)[0]
-        state, moved = dict(state), 0
-        if "confidence" not in state:
-            state["confidence"] = torch.ones(len(self.maps.stack))
-        for number, mine in self.maps.halves(state, rows):
-            images, density = (
-                self.maps.stack.images(mine, band),
-                pair.density(number, band.limit, self.maps.stack.device),
-            )
-            rotations, shifts, scores = self._compete(images, density, weight, state, mine, frame)
-            best = scores.argmax(1)
-            moved += int((best > 0).sum())
-            picked = torch.arange(len(mine))
-            posterior = torch.softmax(scores, dim=1)[picked, best]
-            for key, value in (
-                ("rotations", rotations[picked, best]),
-                ("shifts", shifts[picked, best].double()),
-                ("score", scores[picked, best]),
-                ("confidence", posterior),
-            ):
-                state[key] = state[key].index_copy(0, mine, value)
-        if step + 1 == self.steps:
-            state = self.maps.forget(state, self.name)
-        return state, {"moved": moved / len(rows)}
-
-    def _compete(
-        self,
-        images: BandImages,
-        density: FourierVolume,
-        weight: Float[Tensor, "m"],
-        state: State,
-        rows: Int[Tensor, "b"],
-        frame: Float[Tensor, "3 3"],
-    ) -> tuple[Float[Tensor, "b c 3 3"], Float[Tensor, "b c 2"], Float[Tensor, "b c"]]:
-        """The present pose (first) and its rivals, all refined, with their log-likelihoods."""
-        refine = GaussNewton(weight, self.iterations).refine
-        present = refine(images, density, state["rotations"][rows], state["shifts"][rows]).cpu()
-        count = 1 + self.rivals
-        rotations = present.rotations[:, None].repeat(1, count, 1, 1)
-        shifts = present.shifts[:, None].repeat(1, count, 1)
-        scores = torch.full((len(rows), count), -torch.inf)
-        scores[:, 0] = present.log_likelihood
-
-        bank = self.model.search(weight, 0, frame).bank(density, images.band)
-        found = search_bank(images, bank, self.model.shifts, weight, 64)
-        candidates = bank.rotations[found.orientation].double()
-        taken = self._near(present.rotations, candidates)
-        # The best orientation of the grid near the present pose; without one, the pose itself is no good.
-        own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
-        for rival in range(1, count):
-            score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
-            serious = (score > SERIOUS * own).nonzero()[:, 0]
-            if len(serious) == 0:
-                break
-            pick = pick[serious]
-            refined = refine(
-                images[serious],
-                density,
-                candidates[serious, pick],
-                self.model.shifts[found.shift[serious, pick]],
-            ).cpu()
-            rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
-            # A rival that came back to the present pose is no rival.
-            back = self._near(present.rotations[serious], refined.rotations[:, None], self._distinct / 3)[:, 0]
-            scores[serious, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
-            taken[serious] |= self._near(candidates[serious, pick], candidates[serious])
-        return rotations, shifts, scores
-
-    @property
-    def _distinct(self) -> float:
-        return min(DISTINCT, least_turn(self.maps.symmetry) / 3)
-
-    def _near(
-        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float | None = None
-    ) -> Tensor:
-        distance = symmetric_distance(pose[:, None].expand_as(others), others, self.maps.symmetry)
-        return distance < (self._distinct if radius is None else radius)
 
 
 def chunk(index: int, count: int) -> Int[Tensor, "b"]:

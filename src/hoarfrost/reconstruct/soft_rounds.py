@@ -207,7 +207,6 @@ def put_modes(state: State, rows: Int[Tensor, "b"], modes: Modes, score: Tensor)
         ("modes.weight", share),
         ("rotations", modes.rotations[:, 0]),
         ("shifts", modes.shifts[:, 0]),
-        ("confidence", share[:, 0]),
         ("score", score),
     ):
         state[key] = state[key].index_copy(0, rows, value.to(state[key]))

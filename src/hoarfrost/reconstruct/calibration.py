@@ -1,0 +1,144 @@
+"""What the confidences of a run are worth, found by images simulated from its own maps.
+
+The images go through the same search as the particles, and what share of them is right at which gap is the calibration.
+No constant is fitted to any structure: noise, views, transfer functions, band and errors of the maps are the run's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hoarfrost.analysis.confidence import RIGHT_WITHIN, Calibration
+from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.geometry.symmetry import symmetric_distance
+from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.half_maps import HalfMapPair
+from hoarfrost.reconstruct.rivals import Rivals
+from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import Volume
+
+SIMULATED = 2048
+"""Images of known poses by which confidences are calibrated: shares come out right to one or two in a hundred."""
+
+PILOT = 1024
+"""Images, particles' and simulated ones, whose strength is compared beforehand."""
+
+LARGEST_AMPLITUDE = 4.0
+"""How much stronger at most than the map the images of a shell are taken to be."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of simulated images: gaps, whether the poses found are right, and :func:`strength`."""
+
+    gap: Float[Tensor, "b"]
+    right: Bool[Tensor, "b"]
+    strength: Float[Tensor, "shells"]
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The second search, made with images of known poses."""
+
+    stack: BandStack
+    pair: HalfMapPair
+    weight: Float[Tensor, "m"]  # inverse noise variance that the present poses leave
+    band: Band
+    rivals: Rivals
+
+    def calibration(self, state: State, gaps: Float[Tensor, "n"], generator: torch.Generator) -> Calibration:
+        """What a gap is worth for particles at the poses of the state.
+
+        Half-maps are weaker than the truth: filtered by their signal-to-noise ratio, and blurred by wrong poses. The
+        simulated images are made as strong, in every shell, as those of the particles are.
+        """
+        used = (state["half"] > 0).nonzero()[:, 0]
+        particles = self._strength(state, gaps, used[torch.randint(len(used), (PILOT,), generator=generator)])
+        pilot = self._simulate(state, used, torch.ones(self.band.limit + 1), PILOT, generator)
+        amplitude = (particles / pilot.strength).nan_to_num(0.0).clamp(0.0, LARGEST_AMPLITUDE)
+        seen = self._simulate(state, used, amplitude, SIMULATED, generator)
+        return Calibration.of(seen.gap, seen.right)
+
+    def _strength(self, state: State, gaps: Float[Tensor, "n"], rows: Int[Tensor, "b"]) -> Float[Tensor, "shells"]:
+        total = torch.zeros(self.band.limit + 1)
+        for half in (1, 2):
+            mine = rows[state["half"][rows] == half]
+            images, other = self.stack.images(mine, self.band), self._density(3 - half)
+            total += strength(images, other, state["rotations"][mine], state["shifts"][mine], gaps[mine])
+        return total / 2
+
+    def _simulate(
+        self,
+        state: State,
+        used: Int[Tensor, "n"],
+        amplitude: Float[Tensor, "shells"],
+        count: int,
+        generator: torch.Generator,
+    ) -> Seen:
+        """What the search makes of projections of the mean of the half-maps, each shell times an amplitude.
+
+        They have views and shifts of particles, transfer functions of others, and the noise that the present poses
+        leave. Nothing is known of their poses when they are searched, each half against its own map.
+        """
+        mean = Volume(((self.pair.first + self.pair.second) / 2).to(self.stack.device), self.pair.voxel_size)
+        truth = FourierVolume.from_volume(mean, self.band.limit)
+        optics, views, moves = used[torch.randint(len(used), (3, count), generator=generator)]
+        frame = random_rotations(1, generator)[0]
+        parts = []
+        for half, part in zip((1, 2), torch.arange(count).chunk(2), strict=True):
+            rotations, shifts = state["rotations"][views[part]], state["shifts"][moves[part]]
+            like, own, other = self.stack.images(optics[part], self.band), self._density(half), self._density(3 - half)
+            images = simulated_images(like, truth, rotations, shifts, amplitude, 1 / self.weight, generator)
+            found = self.rivals.search(images, own, self.weight, frame)
+            contest = self.rivals.compete(images, own, self.weight, *found.best, found)
+            gap = contest.gap(images, other, self.weight)
+            error = symmetric_distance(contest.best[0], rotations, self.rivals.model.symmetry)
+            parts.append(Seen(gap, error < RIGHT_WITHIN, strength(images, other, *contest.best, gap)))
+        first, second = parts
+        return Seen(
+            torch.cat([first.gap, second.gap]),
+            torch.cat([first.right, second.right]),
+            (first.strength + second.strength) / 2,
+        )
+
+    def _density(self, half: int) -> FourierVolume:
+        return self.pair.density(half, self.band.limit, self.stack.device)
+
+
+def strength(
+    images: BandImages,
+    density: FourierVolume,
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    gap: Float[Tensor, "b"],
+) -> Float[Tensor, "shells"]:
+    """``Re<C Y, X_t>`` in each shell, the mean over images that count by how sure their poses are at face value."""
+    model = images.transfer * density.project(rotations.to(images.transfer), images.band, images.frequency_matrix)
+    data = images.centred(shifts).vectors
+    sure = torch.sigmoid(gap).to(images.transfer)
+    alike = (data.real * model.real + data.imag * model.imag).mul(sure[:, None]).sum(0) / sure.sum()
+    return images.band.shell_mean(alike).cpu()
+
+
+def simulated_images(
+    like: BandImages,
+    density: FourierVolume,
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    amplitude: Float[Tensor, "shells"],
+    noise: Float[Tensor, "m"],
+    generator: torch.Generator,
+) -> BandImages:
+    """Images of a density, each shell times an amplitude, in these poses, with the transfer functions of others and noise
+    of this power."""
+    slices = density.project(rotations.to(like.transfer), like.band, like.frequency_matrix)
+    transfer = like.transfer * like.band.at_shells(amplitude.to(like.transfer))
+    model = transfer * slices * like.band.shift_phases(shifts.to(like.transfer))
+    drawn = torch.randn(*model.shape, 2, generator=generator) * (0.5 * noise.cpu()).sqrt()[:, None]
+    return BandImages(like.band, model + torch.view_as_complex(drawn).to(model), like.transfer, like.frequency_matrix)

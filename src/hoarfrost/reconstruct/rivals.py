@@ -1,0 +1,130 @@
+"""The contest of a particle's pose with its rivals: other optima of its likelihood, far from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoarfrost.analysis.confidence import likelihood_gap
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
+from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
+from hoarfrost.poses.search import search_bank
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.representations.voxel import FourierVolume
+
+DISTINCT = 0.45
+"""Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid).
+
+A third of the angle between equivalent poses where that is less: half-way between them lie false optima.
+"""
+
+KEPT = 64
+"""Orientations of the grid among which rivals are sought."""
+
+SERIOUS = 0.8
+"""Share of the present pose's score on the grid from which a candidate is worth refining ..."""
+
+SLACK = 10.0
+"""... or so many nats below that: what noise and the coarse grid do to a score, however small."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Candidate poses of a batch (shifts in pixels) and their log-likelihoods, ``-inf`` where there is none."""
+
+    rotations: Float[Tensor, "b c 3 3"]
+    shifts: Float[Tensor, "b c 2"]
+    log_likelihood: Float[Tensor, "b c"]
+
+    @property
+    def winner(self) -> Int[Tensor, "b"]:
+        """The likeliest candidate of each image."""
+        return self.log_likelihood.argmax(1)
+
+    @property
+    def best(self) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]]:
+        """The likeliest pose of each image."""
+        rows = torch.arange(len(self.rotations))
+        return self.rotations[rows, self.winner], self.shifts[rows, self.winner]
+
+    def gap(self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
+        """How much likelier the winner is than all its rivals in a map that the images have no part in."""
+        device, values = images.vectors.device, self.log_likelihood.clone()
+        for candidate in range(values.shape[1]):
+            rows = values[:, candidate].isfinite().nonzero()[:, 0]
+            if len(rows):
+                rotations, shifts = (one[rows, candidate].to(device) for one in (self.rotations, self.shifts))
+                values[rows, candidate] = log_likelihood(images[rows], density, rotations, shifts, weight).cpu()
+        return likelihood_gap(values, self.winner)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """How rivals are found, on the grid of a model, and refined."""
+
+    model: CoarseModel
+    count: int
+    iterations: int
+
+    def search(
+        self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
+    ) -> Contest:
+        """The best poses of the whole grid, turned by ``frame``."""
+        bank = self.model.search(weight, 0, frame).bank(density, images.band)
+        found = search_bank(images, bank, self.model.shifts, weight, KEPT)
+        rotations = bank.rotations[found.orientation].double()
+        return Contest(rotations, self.model.shifts[found.shift], found.log_likelihood)
+
+    def compete(
+        self,
+        images: BandImages,
+        density: FourierVolume,
+        weight: Float[Tensor, "m"],
+        rotations: Float[Tensor, "b 3 3"],
+        shifts: Float[Tensor, "b 2"],
+        found: Contest,
+    ) -> Contest:
+        """These poses and their rivals among those found on the grid, all refined."""
+        refine = GaussNewton(weight, self.iterations).refine
+        present = refine(images, density, rotations, shifts).cpu()
+        count = 1 + self.count
+        rotations = present.rotations[:, None].repeat(1, count, 1, 1)
+        shifts = present.shifts[:, None].repeat(1, count, 1)
+        scores = torch.full((len(images), count), -torch.inf)
+        scores[:, 0] = present.log_likelihood
+
+        taken = self._near(present.rotations, found.rotations)
+        # The best orientation of the grid near the present pose; without one, the pose itself is no good.
+        own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
+        for rival in range(1, count):
+            score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
+            serious = (score > SERIOUS * own - SLACK).nonzero()[:, 0]
+            if len(serious) == 0:
+                break
+            pick = pick[serious]
+            refined = refine(
+                images[serious],
+                density,
+                found.rotations[serious, pick],
+                found.shifts[serious, pick],
+            ).cpu()
+            rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
+            # A rival that came back to the present pose is no rival.
+            back = self._near(present.rotations[serious], refined.rotations[:, None], self._distinct / 3)[:, 0]
+            scores[serious, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
+            taken[serious] |= self._near(found.rotations[serious, pick], found.rotations[serious])
+        return Contest(rotations, shifts, scores)
+
+    @property
+    def _distinct(self) -> float:
+        return min(DISTINCT, least_turn(self.model.symmetry) / 3)
+
+    def _near(
+        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float | None = None
+    ) -> Tensor:
+        distance = symmetric_distance(pose[:, None].expand_as(others), others, self.model.symmetry)
+        return distance < (self._distinct if radius is None else radius)

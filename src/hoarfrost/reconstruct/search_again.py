@@ -1,0 +1,83 @@
+"""A global search in refined maps: particles in a wrong optimum find the right one, and every pose gets its confidence.
+
+Every particle's present pose competes with its best few candidates far from it, all refined in the same way against the
+map of its half. The winner's likelihood is then compared with that of its rivals in the map of the *other* half. An
+image is part of its own half's map, at its present pose, and finds its own noise there again: some nats at that pose and
+none elsewhere, with few particles more than all that the image really says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.calibration import SelfTest
+from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
+from hoarfrost.reconstruct.rivals import Rivals
+
+
+@dataclass(frozen=True)
+class SearchAgain:
+    """The second search, as a stage of a run: maps, chunks of particles, calibration."""
+
+    maps: HalfMapStage
+    model: CoarseModel
+    rivals: int
+    iterations: int
+    seed: int
+    round: int = 1
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stage."""
+        return f"search-again-{self.round}"
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return "Searching all poses again in the refined maps"
+
+    @property
+    def steps(self) -> int:
+        """One step for the half-maps, then chunks of particles, then one for the calibration."""
+        return 2 - (-len(self.maps.stack) // IMAGES_A_STEP)
+
+    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
+        """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
+        if step == 0:
+            gap = torch.zeros(len(self.maps.stack))
+            return self.maps.prepare(state, self.name) | {f"{self.name}.gap": gap}, {}
+        stack, pair, weight = self.maps.stack, self.maps.pair(state, self.name), state[f"{self.name}.weight"]
+        band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
+        rivals = Rivals(self.model, self.rivals, self.iterations)
+        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
+        state = dict(state)
+        if step + 1 == self.steps:
+            gap = state.pop(f"{self.name}.gap")
+            calibration = SelfTest(stack, pair, weight, band, rivals).calibration(state, gap, generator)
+            confidence = calibration.probability(gap)
+            mean = float(confidence[state["half"] > 0].mean())
+            return self.maps.forget(state, self.name) | {"confidence": confidence}, {"confidence": mean}
+        rows = chunk(step - 1, len(stack))
+        frame, moved = random_rotations(1, generator)[0], 0
+        for half, mine in self.maps.halves(state, rows):
+            images = stack.images(mine, band)
+            own, other = (pair.density(number, band.limit, stack.device) for number in (half, 3 - half))
+            found = rivals.search(images, own, weight, frame)
+            contest = rivals.compete(images, own, weight, state["rotations"][mine], state["shifts"][mine], found)
+            moved += int((contest.winner > 0).sum())
+            rotations, shifts = contest.best
+            for key, value in (
+                ("rotations", rotations),
+                ("shifts", shifts.double()),
+                ("score", contest.log_likelihood.amax(1)),
+                (f"{self.name}.gap", contest.gap(images, other, weight)),
+            ):
+                state[key] = state[key].index_copy(0, mine, value)
+        return state, {"moved": moved / len(rows)}
