@@ -23,11 +23,11 @@ from hoarfrost.reconstruct.rivals import Rivals
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
 
-SIMULATED = 2048
-"""Images of known poses by which confidences are calibrated: shares come out right to one or two in a hundred."""
+SIMULATED = 512, 2048
+"""Images of known poses by which confidences are calibrated: as many as there are particles, but within these bounds.
 
-PILOT = 1024
-"""Images, particles' and simulated ones, whose strength is compared beforehand."""
+By so many, shares come out right to two points in a hundred, or one. Half as many serve to compare strengths before.
+"""
 
 LARGEST_AMPLITUDE = 4.0
 """How much stronger at most than the map the images of a shell are taken to be."""
@@ -59,10 +59,12 @@ class SelfTest:
         simulated images are made as strong, in every shell, as those of the particles are.
         """
         used = (state["half"] > 0).nonzero()[:, 0]
-        particles = self._strength(state, gaps, used[torch.randint(len(used), (PILOT,), generator=generator)])
-        pilot = self._simulate(state, used, torch.ones(self.band.limit + 1), PILOT, generator)
-        amplitude = (particles / pilot.strength).nan_to_num(0.0).clamp(0.0, LARGEST_AMPLITUDE)
-        seen = self._simulate(state, used, amplitude, SIMULATED, generator)
+        least, most = SIMULATED
+        count = min(most, max(least, len(used)))
+        sample = used[torch.randint(len(used), (count // 2,), generator=generator)]
+        pilot = self._simulate(state, used, torch.ones(self.band.limit + 1), count // 2, generator)
+        amplitude = (self._strength(state, gaps, sample) / pilot.strength).nan_to_num(0.0).clamp(0.0, LARGEST_AMPLITUDE)
+        seen = self._simulate(state, used, amplitude, count, generator)
         return Calibration.of(seen.gap, seen.right)
 
     def _strength(self, state: State, gaps: Float[Tensor, "n"], rows: Int[Tensor, "b"]) -> Float[Tensor, "shells"]:
