@@ -20,6 +20,7 @@ from hoarfrost.poses.local_search import LocalSearch, PoseCells
 from hoarfrost.poses.search import ExhaustiveSearch
 from hoarfrost.representations.base import Density, ParticleDensity
 from hoarfrost.representations.basis import ParticleVolumes, VolumeBasis
+from hoarfrost.representations.gaussians import GaussianDensity
 from hoarfrost.representations.voxel import FourierVolume
 from phantoms import GaussianPhantom
 
@@ -53,7 +54,22 @@ def densities(volumes, coefficients):
         "voxels, padding 3": FourierVolume(volumes[0], PIXEL, SliceGrid(BOX, LIMIT, 3)),
         "a point of a basis": basis.at(torch.zeros(2)),
         "a basis, image by image": ParticleVolumes(basis, coefficients),
+        "Gaussians": gaussians(float(volumes[0].sum()), 1),
+        "Gaussians with axes": gaussians(float(volumes[0].sum()), 3),
     }
+
+
+def gaussians(mass, axes):
+    """The first phantom of the scene."""
+    phantom = GaussianPhantom.random(14, 45.0, torch.Generator().manual_seed(7), sigma=6.0)
+    return GaussianDensity(
+        centres=phantom.centres.float(),
+        masses=(phantom.masses * (mass / phantom.masses.sum())).float(),
+        scales=phantom.sigmas.float()[:, None].expand(-1, axes),
+        quaternions=None if axes == 1 else torch.tensor([0.0, 0.6, 0.0, 0.8]).expand(14, 4),
+        box=BOX,
+        voxel_size=PIXEL,
+    )
 
 
 def estimators(rotations, shifts, generator):
@@ -72,7 +88,7 @@ def estimators(rotations, shifts, generator):
 
 
 ESTIMATORS = ("fixed", "search", "hierarchical", "local search", "gradient", "gauss-newton")
-ONE_DENSITY = ("voxels, padding 2", "voxels, padding 3", "a point of a basis")
+ONE_DENSITY = ("voxels, padding 2", "voxels, padding 3", "a point of a basis", "Gaussians", "Gaussians with axes")
 OWN_DENSITIES = ("fixed", "hierarchical", "local search", "gradient")
 """Estimators for which every image may have a density of its own."""
 

@@ -76,3 +76,13 @@ def test_shell_mean_undoes_at_shells():
     band = Band(32, 12)
     spectrum = torch.arange(13, dtype=torch.float64)
     torch.testing.assert_close(band.shell_mean(band.at_shells(spectrum))[1:], spectrum[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradient_of_band_vectors_is_the_adjoint(dtype, generator):
+    """Also where a kernel would otherwise pick the coefficients."""
+    band = Band(16, 6)
+    images = torch.randn(2, 16, 16, generator=generator, dtype=dtype).requires_grad_()
+    vectors = torch.randn(2, len(band), 2, generator=generator, dtype=dtype)
+    (gradient,) = torch.autograd.grad((torch.view_as_real(band.from_images(images)) * vectors).sum(), images)
+    torch.testing.assert_close(gradient, 0.5 * band.to_images(torch.view_as_complex(vectors)))

@@ -93,7 +93,7 @@ class Band:
         rows = torch.fft.rfft(images, norm="ortho")[..., : self.limit + 1]
         spectra = torch.fft.fft(rows, dim=-2, norm="ortho").mT.contiguous().flatten(1)
         # The transform above counts from pixel 0; moving the origin to floor(D/2) is a phase, a sign in even boxes.
-        if compiled_for(spectra):
+        if compiled_for(spectra) and not spectra.requires_grad:
             return pick_coefficients(spectra, self._places, self._origin)
         return spectra[:, self._places.to(images.device)] * self._origin.to(spectra)
 

@@ -62,11 +62,13 @@ def gaussian_moments(
     centres: Float[Tensor, "n 3"],
     precisions: Float[Tensor, "n 6"] | Float[Tensor, "n"],
     reach: Float[Tensor, "n 3"],
+    own_planes: bool,
 ) -> Float[Tensor, "n 10"]:
     """Sums over the grid of field times ``g``, and times ``dg/dq`` times x, y, z, xx, yy, zz, xy, xz, yz."""
     loaded = library()
     assert loaded is not None
-    order, amplitudes, result = _in_neighbourhoods(centres), torch.ones(len(centres)), torch.empty(len(centres), 10)
+    order = torch.arange(len(centres)) if own_planes else _in_neighbourhoods(centres)
+    amplitudes, result = torch.ones(len(centres)), torch.empty(len(centres), 10)
     mixture = _mixture(tuple(field.shape), edge, order, centres, amplitudes, precisions, reach)
     source, target = pointer(field, torch.float32), pointer(result, torch.float32)
 

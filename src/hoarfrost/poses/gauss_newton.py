@@ -23,7 +23,8 @@ from hoarfrost.kernels.refine_poses import SlicedImages
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.poses.base import PosePosterior
 from hoarfrost.poses.likelihood import likelihood_at
-from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.representations.base import Density
+from hoarfrost.representations.voxel import FourierVolume, as_voxels
 
 POINTS_AT_ONCE = 100_000
 """Slice points in one batch: their intermediate arrays stay in the second-level cache."""
@@ -194,9 +195,9 @@ class PoseRefinement:
     rotations: Float[Tensor, "b 3 3"]
     shifts: Float[Tensor, "b 2"]
 
-    def estimate(self, images: BandImages, density: FourierVolume) -> PosePosterior:
-        """The refined pose of every image."""
-        refined = self.method.refine(images, density, self.rotations, self.shifts)
+    def estimate(self, images: BandImages, density: Density) -> PosePosterior:
+        """The refined pose of every image, against the density's voxels."""
+        refined = self.method.refine(images, as_voxels(density, images.band), self.rotations, self.shifts)
         return PosePosterior(refined.rotations[:, None], refined.shifts[:, None], refined.log_likelihood[:, None])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid, as_table
 from hoarfrost.fourier.transforms import resample_centred
+from hoarfrost.representations.base import Density
 from hoarfrost.types import Volume
 
 
@@ -72,3 +73,10 @@ class FourierVolume:
         """The map, resampled to ``box`` voxels a side over the same extent."""
         data = self.volume if box == self.grid.box else resample_centred(self.volume, box, (0, 1, 2))
         return Volume(data, self.voxel_size * self.grid.box / box)
+
+
+def as_voxels(density: Density, band: Band) -> FourierVolume:
+    """The density on a grid that reaches as far as the band; voxels stay what they are."""
+    if isinstance(density, FourierVolume):
+        return density
+    return FourierVolume.from_volume(density.to_volume(band.box), band.limit)

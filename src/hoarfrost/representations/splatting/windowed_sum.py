@@ -67,7 +67,7 @@ class _WindowedSum(torch.autograd.Function):
     ) -> Tensor:
         inputs = (centres.contiguous(), amplitudes.contiguous(), precisions.contiguous(), reach.contiguous())
         ctx.save_for_backward(*inputs)
-        ctx.edge = edge
+        ctx.edge, ctx.own_planes = edge, own_planes
         if compiled_for(*inputs):
             return add_gaussians(shape, edge, *inputs, own_planes=own_planes)
         return _add(shape, edge, *inputs)
@@ -77,7 +77,7 @@ class _WindowedSum(torch.autograd.Function):
         centres, amplitudes, precisions, reach = ctx.saved_tensors
         field = gradients[0].contiguous()
         if compiled_for(field, centres):
-            moments = gaussian_moments(field, ctx.edge, centres, precisions, reach)
+            moments = gaussian_moments(field, ctx.edge, centres, precisions, reach, ctx.own_planes)
         else:
             moments = _moments(field, ctx.edge, centres, precisions, reach)
         first, second = moments[:, 1:4], moments[:, 4:] * amplitudes[:, None]
