@@ -100,7 +100,7 @@ def compare_true_poses(stack: Path, options: argparse.Namespace) -> dict[str, Ag
     true_map = read_map(stack / "truth.mrc")
     radius = BALL * blind.box
     config = ReconstructConfig(diameter=2 * radius * blind.pixel_size / MARGIN)
-    ours = reconstruct(read_particles(table), config)
+    ours = reconstruct(read_particles(table), config).maps
     maps = Maps(_array(ours.half_maps.first), _array(ours.half_maps.second), _array(ours.map))
     return compare(maps, table, project=stack, radius=radius, resolution=ours.fsc.resolution(), truth=true_map)
 

@@ -37,6 +37,11 @@ _EXAMPLES = {
         "hoarfrost refine particles.star --map map.mrc -o refined --low-pass 30 --symmetry C3",
         "hoarfrost refine refined/particles.star --map refined/map.mrc --mask part.mrc --low-pass 12 -o part",
     ),
+    "reconstruct": (
+        "hoarfrost reconstruct particles.star -o maps",
+        "hoarfrost reconstruct run/particles.star -o maps --mask run/mask.mrc --contrast",
+        "hoarfrost reconstruct particles.star -o maps --poses refine --symmetry D7",
+    ),
     "simulate": (
         "hoarfrost simulate builtin -o data",
         "hoarfrost simulate model.cif -o data --n 10000 --box 128 --snr 0.05 --junk 0.1",

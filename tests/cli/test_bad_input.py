@@ -591,6 +591,28 @@ OPTIONS = {
     "unknown verb": Case(nothing, "abint particles.star", r"there is no verb 'abint'; did you mean 'abinit'\?"),
     "misspelt option": Case(nothing, f"{ABINIT} --symetry C3", r"[Nn]o such option: --symetry"),
     "no output": Case(nothing, "abinit particles.star", r"Missing option '--output'"),
+    "a reconstruction without poses": Case(
+        nothing,
+        "reconstruct particles.star -o out",
+        r"particles\.star: has no poses; find them with 'hoarfrost abinit'",
+    ),
+    "a pose that is no number": Case(
+        holding("rlnAngleTilt", 4, "nan", "truth.star"),
+        "reconstruct truth.star -o out",
+        r"row 5, column rlnAngleTilt: nan",
+    ),
+    "a shift out of the image": Case(
+        holding("rlnOriginXAngst", 6, "400", "truth.star"),
+        "reconstruct truth.star -o out",
+        r"truth\.star: row 7: a shift of 400 Å leaves the image of 128 Å",
+    ),
+    "a mask of another box": Case(
+        nothing, "reconstruct truth.star -o out --mask large.mrc", r"large\.mrc: the mask has 20 x 20 x 20 voxels"
+    ),
+    "a method that there is not": Case(
+        nothing, "reconstruct truth.star -o out --method magic", r"'magic' is not one of"
+    ),
+    "no epoch": Case(nothing, "reconstruct truth.star -o out --epochs 0", r"'--epochs': "),
     "unknown preset": Case(nothing, f"{ABINIT} --preset quick", r"'--preset': .*'quick' is not one of"),
     "unknown symmetry": Case(nothing, f"{ABINIT} --symmetry Q7", r"symmetry 'Q7': no such point group"),
     "symmetry C0": Case(nothing, f"{ABINIT} --symmetry C0", r"symmetry 'C0': no such point group"),

@@ -46,7 +46,7 @@ def scene():
 
 def test_known_poses_give_the_map(scene):
     particles, phantom = scene
-    maps = reconstruct(particles, SMALL)
+    maps = reconstruct(particles, SMALL).maps
     fsc = fourier_shell_correlation(maps.map, phantom.volume(BOX, particles.pixel_size))
     assert fsc[1:10].min() > 0.9
     assert maps.fsc.resolution(0.143) < 14
@@ -56,8 +56,8 @@ def test_each_particle_counts_at_its_own_pixel_size(scene):
     particles, phantom = scene
     collapsed = particles.replace(optics=particles.optics.replace(pixel_size=torch.full((COUNT,), PIXEL).double()))
     truth = phantom.volume(BOX, particles.pixel_size)
-    own = fourier_shell_correlation(reconstruct(particles, SMALL).map, truth)
-    same = fourier_shell_correlation(reconstruct(collapsed, SMALL).map, truth)
+    own = fourier_shell_correlation(reconstruct(particles, SMALL).maps.map, truth)
+    same = fourier_shell_correlation(reconstruct(collapsed, SMALL).maps.map, truth)
     assert own[4:11].mean() > same[4:11].mean() + 0.02
 
 
@@ -73,7 +73,7 @@ def test_back_projection_gives_the_maps_that_its_sums_give(scene):
     state = run_stages(plan.stages, first_state(plan))
     setting = {"voxel_size": PIXEL, "radius": plan.setting.radius, "symmetry": "C1", "seed": 0}
     expected = finish_maps((state["sums.1"], state["sums.2"]), plan.sums.grid, **setting)
-    found = reconstruct(particles, SMALL)
+    found = reconstruct(particles, SMALL).maps
     torch.testing.assert_close(found.map.data, expected.map.data, rtol=0, atol=0)
     torch.testing.assert_close(found.half_maps.second.data, expected.half_maps.second.data, rtol=0, atol=0)
 
@@ -81,12 +81,12 @@ def test_back_projection_gives_the_maps_that_its_sums_give(scene):
 def test_a_half_is_fitted_without_the_other(scene):
     particles, _ = scene
     plan = make_plan(particles, SMALL.model_copy(update={"epochs": 2}), Path("nowhere"))
-    state = run_stages([plan.stages[1], plan.stages[2]], first_state(plan))
+    stages = {stage.name: stage for stage in plan.stages}
+    state = run_stages([stages["maps-1"], stages["compare-1"]], first_state(plan))
     other = state | {"sums.2": state["sums.2"].flip(0)}
-    fit = next(stage for stage in plan.stages if stage.name == "fit-1-1")
+    fit, later = stages["fit-1-1"], stages["fit-1-2"]
     one, two = (fit.run(which, 0)[0]["fit.1.volume"] for which in (state, other))
     torch.testing.assert_close(one, two, rtol=0, atol=0)
-    later = next(stage for stage in plan.stages if stage.name == "fit-1-2")
     one, two = (later.run(which, 0)[0]["fit.2.volume"] for which in (state, other))
     assert (one - two).norm() > 0.5 * one.norm()
 
@@ -103,7 +103,7 @@ def test_contrast_is_found_and_sharpens_the_map(scene, generator):
     assert found.contrast.mean() == pytest.approx(1.0, abs=1e-3)
     assert torch.corrcoef(torch.stack([found.contrast, scale]))[0, 1] > 0.9
     truth = phantom.volume(BOX, particles.pixel_size)
-    better, worse = (fourier_shell_correlation(one.map, truth)[4:14].mean() for one in (found, plain))
+    better, worse = (fourier_shell_correlation(one.maps.map, truth)[4:14].mean() for one in (found, plain))
     assert better > worse
 
 
@@ -128,4 +128,4 @@ def test_poses_are_refined_and_a_stopped_run_goes_on_exactly(scene, generator, t
     resumed = reconstruct(off, config, workspace=tmp_path, store=store)
     torch.testing.assert_close(resumed.particles.poses.rotations, whole.particles.poses.rotations, rtol=0, atol=0)
     torch.testing.assert_close(resumed.contrast, whole.contrast, rtol=0, atol=0)
-    torch.testing.assert_close(resumed.map.data, whole.map.data, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.maps.map.data, whole.maps.map.data, rtol=0, atol=0)

@@ -55,7 +55,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ours(project):
     """Our half-maps of that table by their number, as arrays."""
-    maps = reconstruct(read_particles(project[0] / "particles.star"), ReconstructConfig(diameter=100.0)).half_maps
+    maps = reconstruct(read_particles(project[0] / "particles.star"), ReconstructConfig(diameter=100.0)).maps.half_maps
     return {1: array(maps.first), 2: array(maps.second)}
 
 

@@ -32,6 +32,7 @@ VERBS = (
     Verb("demo", "hoarfrost.cli.demo", "Simulate a small data set, solve it blindly, and score the result."),
     Verb("abinit", "hoarfrost.cli.abinit", "Particles without poses in; poses, half-maps, a map and a report out."),
     Verb("refine", "hoarfrost.cli.refine", "Better poses and maps from a map, the halves of the data kept apart."),
+    Verb("reconstruct", "hoarfrost.cli.reconstruct", "Half-maps and a map of particles whose poses are known."),
     Verb("simulate", "hoarfrost.cli.simulate", "Images of an atomic model or map, with CTF and noise."),
     Verb("evaluate", "hoarfrost.cli.evaluate", "Compare a run with a known truth."),
     Verb("select", "hoarfrost.cli.select", "A subset of the particles, by class, confidence or junk."),

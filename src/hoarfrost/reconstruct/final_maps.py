@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -59,8 +59,6 @@ class SumHalfMaps:
                 sums.sums = state[f"sums.{number}"].to(self.device)
             for part in mine.split(images_at_once(band)):
                 images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
-                if "contrast" in state:
-                    images = replace(images, transfer=images.transfer * state["contrast"][part, None])
                 sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
             return sums.sums.cpu()
 

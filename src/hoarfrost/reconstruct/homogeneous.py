@@ -7,10 +7,9 @@ particle's own half, and the images are read again.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,27 +17,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.analysis.verdict import Evidence, Verdict, judge
 from hoarfrost.analysis.views import unseen_share
-from hoarfrost.data.dataset import CPU, BandStack, Normalisation, estimate_noise
+from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.errors import InputError
-from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.slices import SliceGrid
-from hoarfrost.kernels.library import missing_kernels
-from hoarfrost.optimise.events import Event, Listener, Message, StageDone, silent
+from hoarfrost.optimise.events import Listener, Message, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
-from hoarfrost.reconstruct.assignment import split_halves
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, validated_maps
 from hoarfrost.reconstruct.fits import DensityFit, FitSetting
 from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums, setting_of, state_of
 from hoarfrost.reconstruct.prepare import Prepare
+from hoarfrost.reconstruct.prologue import (
+    StageTimes,
+    first_and_last_stage,
+    furthest_shell,
+    halves,
+    poses_of,
+    say_what_is_missing,
+    working_folder,
+)
+from hoarfrost.reconstruct.refined_optics import WithOptics, refined_optics
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.reconstruct.updates import FittedMaps, MeasureContrast
 from hoarfrost.reconstruct.wiener import WienerFit
-from hoarfrost.types import HalfMaps, Particles, Poses, Volume
+from hoarfrost.types import HalfMaps, Particles, Volume
 
 MARGIN = 1.05
 """The sphere that holds the density is larger than the particle by this factor."""
@@ -49,10 +53,7 @@ class ReconstructResult:
     """Everything that a reconstruction found."""
 
     particles: Particles
-    map: Volume
-    half_maps: HalfMaps
-    mask: Volume
-    fsc: HalfMapFSC
+    maps: FinalMaps
     noise: Float[Tensor, "groups shells"]
     diameter: float
     symmetry: str
@@ -69,7 +70,7 @@ class ReconstructResult:
         return Evidence(
             particles=len(self.particles),
             diameter=self.diameter,
-            fsc=self.fsc,
+            fsc=self.maps.fsc,
             unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
         )
 
@@ -87,9 +88,14 @@ class Plan:
     config: ReconstructConfig
     fit: DensityFit
     setting: FitSetting
-    stack: BandStack
-    normalisation: Normalisation
+    prepare: Prepare
+    maps: SumHalfMaps
     sums: HalfSums
+
+    @property
+    def stack(self) -> BandStack:
+        """The transformed images, on which poses and contrast are measured."""
+        return self.prepare.stack
 
     @property
     def epochs(self) -> int:
@@ -103,7 +109,8 @@ class Plan:
     def stages(self) -> list[Stage]:
         """Everything from reading the images to the last fit."""
         joined = self.fit.joined()
-        stages: list[Stage] = [] if self.epochs == 1 else [Prepare(self.particles, self.stack, self.normalisation)]
+        updates = self.config.poses == "refine" or self.config.contrast
+        stages: list[Stage] = [self.prepare] if updates and self.epochs > 1 else []
         for epoch in range(1, self.epochs + 1):
             if epoch > 1:
                 stages += self._updates(epoch - 1)
@@ -118,29 +125,32 @@ class Plan:
             stages.append(FitHalf(joined, self.sums, self.setting, ALL, self.epochs))
         return stages
 
-    def _reading(self, epoch: int) -> SumHalfMaps:
-        return SumHalfMaps(
-            self.particles,
-            self.normalisation,
-            self.stack.noise,
-            self.sums.grid.limit,
-            self.stack.device,
-            name=f"maps-{epoch}",
-            title="Back-projecting the images",
-        )
+    def _reading(self, epoch: int) -> Stage:
+        maps = replace(self.maps, name=f"maps-{epoch}", title="Back-projecting the images")
+        optics = self.particles.optics
+        return WithOptics(optics, lambda found: replace(maps, particles=self.particles.replace(optics=found)))
 
     def _updates(self, epoch: int) -> list[Stage]:
         """What is measured against the densities of an epoch."""
-        stack, config, limit = self.stack, self.config, self.sums.grid.limit
-        source = FittedMaps(self.fit, self.setting, stack.band.box)
-        maps = HalfMapStage(stack, limit, config.symmetry, self.setting.mask, source)
+        config, limit, symmetry = self.config, self.sums.grid.limit, self.config.symmetry
+        source = FittedMaps(self.fit, self.setting, self.particles.box)
+
+        def maps(stack: BandStack) -> HalfMapStage:
+            return HalfMapStage(stack, limit, symmetry, self.setting.mask, source)
+
         stages: list[Stage] = []
         if config.poses == "refine":
-            join = JoinFrames(stack, min(32, limit), config.symmetry, name=f"join-{epoch}")
-            stages += [RefinePoses(maps, config.iterations, f"poses-{epoch}"), join]
+            stages += [
+                self._seen(lambda stack: RefinePoses(maps(stack), config.iterations, f"poses-{epoch}")),
+                self._seen(lambda stack: JoinFrames(stack, min(32, limit), symmetry, name=f"join-{epoch}")),
+            ]
         if config.contrast:
-            stages.append(MeasureContrast(maps, epoch))
+            stages.append(self._seen(lambda stack: MeasureContrast(maps(stack), epoch)))
         return stages
+
+    def _seen(self, make: Callable[[BandStack], Stage]) -> Stage:
+        """A stage that sees the images with the contrast found so far."""
+        return WithOptics(self.stack.optics, lambda optics: make(replace(self.stack, optics=optics)))
 
 
 def make_plan(
@@ -160,14 +170,17 @@ def make_plan(
     if particles.poses is None:
         raise InputError("these particles have no poses: find them with 'hoarfrost abinit' or give a table with them")
     box, pixel_size = particles.box, particles.pixel_size
-    limit = (box - 1) // 2
-    if config.max_resolution is not None:
-        limit = min(limit, max(4, int(box * pixel_size / config.max_resolution)))
+    limit = furthest_shell(particles, config.max_resolution)
     radius = 0.5 * config.diameter * MARGIN if config.diameter is not None else 0.46 * box * pixel_size
-    normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), config.invert)
-    band = Band(box, limit)
-    noise = estimate_noise(particles, band, normalisation)
-    stack = BandStack(workspace / "bands.bin", band, particles.optics, pixel_size, noise, device)
+    prepare, maps = first_and_last_stage(
+        particles,
+        radius=radius,
+        furthest=limit,
+        stored=limit,
+        invert=config.invert,
+        workspace=workspace,
+        device=device,
+    )
     setting = FitSetting(
         voxel_size=pixel_size,
         radius=min(radius, 0.5 * box * pixel_size),
@@ -175,8 +188,8 @@ def make_plan(
         fsc=torch.ones(limit + 1),
         mask=mask,
     )
-    sums = HalfSums(SliceGrid(box, limit), config.symmetry, device)
-    return Plan(particles, config, fit_of(config), setting, stack, normalisation, sums)
+    sums = HalfSums(maps.grid, config.symmetry, device)
+    return Plan(particles, config, fit_of(config), setting, prepare, maps, sums)
 
 
 def fit_of(config: ReconstructConfig) -> DensityFit:
@@ -214,41 +227,20 @@ def reconstruct(
         If the particles have no poses.
     """
     config = config or ReconstructConfig()
-    if workspace is None:
-        with tempfile.TemporaryDirectory(prefix="hoarfrost-") as folder:
-            return reconstruct(
-                particles,
-                config,
-                mask=mask,
-                workspace=Path(folder),
-                device=device,
-                store=store,
-                listener=listener,
-                should_stop=should_stop,
-            )
-    timings: dict[str, float] = {}
-
-    def listen(event: Event) -> None:
-        if isinstance(event, StageDone):
-            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
-        listener(event)
-
-    if device.type == "cpu" and (line := missing_kernels()) is not None:
-        listener(Message(line))
-    plan = make_plan(particles, config, workspace, mask, device)
-    state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
+    times = StageTimes()
+    say_what_is_missing(listener, device)
+    with working_folder(workspace) as folder:
+        plan = make_plan(particles, config, folder, mask, device)
+        listen = listeners(times, listener)
+        state = run_stages(plan.stages, first_state(plan), store=store, listener=listen, should_stop=should_stop)
     began = time.perf_counter()
     maps = finish(plan, state)
-    timings["validation"] = time.perf_counter() - began
-    poses = particles.poses
-    if config.poses == "refine":
-        poses = Poses(state["rotations"], state["shifts"] * particles.optics.pixel_size[:, None])
+    times.seconds["validation"] = time.perf_counter() - began
+    # Poses that were not touched stay as the table has them, with their confidence.
+    poses = poses_of(state, particles) if config.poses == "refine" else particles.poses
     result = ReconstructResult(
-        particles=particles.replace(poses=poses, half=state["half"]),
-        map=maps.map,
-        half_maps=maps.half_maps,
-        mask=maps.mask,
-        fsc=maps.fsc,
+        particles=particles.replace(optics=refined_optics(particles.optics, state), poses=poses, half=state["half"]),
+        maps=maps,
         noise=plan.stack.noise,
         diameter=2 * plan.setting.radius,
         symmetry=config.symmetry,
@@ -256,7 +248,7 @@ def reconstruct(
         epochs=plan.epochs,
         contrast=state.get("contrast"),
         fits=(state_of(state, 1), state_of(state, 2), state_of(state, ALL)),
-        timings=timings,
+        timings=times.seconds,
     )
     for warning in result.verdict.warnings:
         listener(Message(warning, "warning"))
@@ -267,11 +259,8 @@ def first_state(plan: Plan) -> State:
     """Halves, and the poses of the table, in pixels."""
     particles, poses = plan.particles, plan.particles.poses
     assert poses is not None
-    half = particles.half
-    if half is None or not bool((half == 1).any() and (half == 2).any()):
-        half = split_halves(len(particles), particles.optics.group, plan.config.seed)
     return {
-        "half": half,
+        "half": halves(particles, plan.config.seed),
         "radius": torch.tensor(plan.setting.radius),
         "rotations": poses.rotations,
         "shifts": poses.shifts / particles.optics.pixel_size[:, None],
@@ -281,15 +270,13 @@ def first_state(plan: Plan) -> State:
 
 def finish(plan: Plan, state: State) -> FinalMaps:
     """Half-maps, mask, FSC and filtered map of the last sums and fits."""
-    halves = plan.sums.of(state, 1), plan.sums.of(state, 2)
+    sums = plan.sums.of(state, 1), plan.sums.of(state, 2)
     setting = setting_of(plan.setting, state)
-    half_maps = HalfMaps(
-        *(plan.fit.half_map(sums, setting, state_of(state, half)) for half, sums in enumerate(halves, 1))
-    )
+    half_maps = HalfMaps(*(plan.fit.half_map(own, setting, state_of(state, half)) for half, own in enumerate(sums, 1)))
     last = plan.fit.joined() or plan.fit
     return validated_maps(
         half_maps,
-        lambda fsc: last.final_map(halves, setting, state_of(state, ALL), fsc).data,
+        lambda fsc: last.final_map(sums, setting, state_of(state, ALL), fsc).data,
         radius=plan.setting.radius,
         seed=plan.config.seed,
         mask=plan.setting.mask,

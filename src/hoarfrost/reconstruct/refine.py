@@ -93,7 +93,7 @@ def refine(
     particles : Particles
         Images and optics; poses where they are known. Halves that they have are kept.
     reference : Volume
-        A map of the images' box and pixel size (:func:`hoarfrost.runs.refine.fitted` brings others onto it), on any scale.
+        A map of the images' box and pixel size (:func:`hoarfrost.runs.given.fitted` brings others onto it), on any scale.
     config : RefineConfig, optional
         Settings.
     mask : Volume, optional

@@ -15,8 +15,8 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     symmetry: str = "C1"
-    diameter: float | None = Field(None, gt=0, description="particle diameter in Å; estimated where not given")
-    max_resolution: float | None = Field(None, gt=0, description="Å; poses and maps go no further")
+    diameter: float | None = Field(default=None, gt=0, description="particle diameter in Å; estimated where not given")
+    max_resolution: float | None = Field(default=None, gt=0, description="Å; poses and maps go no further")
     invert: bool = False
     seed: int = 0
 
@@ -98,20 +98,15 @@ _REFINE_PRESETS: dict[Preset, dict[str, object]] = {
 Method = Literal["backprojection"]
 
 
-class ReconstructConfig(BaseModel):
-    """Settings of a reconstruction from known poses. Lengths in Å."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class ReconstructConfig(RunConfig):
+    """Settings of a reconstruction from known poses."""
 
     method: Method = "backprojection"
-    symmetry: str = "C1"
-    diameter: float | None = Field(
-        default=None, gt=0, description="particle diameter in Å; the map fills the box without it"
-    )
-    max_resolution: float | None = Field(default=None, gt=0, description="Å; maps go no further")
     poses: Literal["fixed", "refine"] = "fixed"
-    contrast: bool = Field(default=False, description="estimate how strongly each particle shows")
-    epochs: int | None = Field(default=None, ge=1, description="readings of the images; as many as the rest calls for")
-    iterations: int = Field(default=3, ge=1, description="Gauss-Newton steps of a pose in every epoch")
-    invert: bool = False
-    seed: int = 0
+    contrast: bool = Field(default=False, description="measure how strongly each particle shows")
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="readings of the images into maps; where not given as many as the rest calls for",
+    )
+    iterations: int = Field(default=3, ge=1, description="Gauss-Newton steps of a pose between two readings")

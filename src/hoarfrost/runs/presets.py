@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.symmetry import point_group
-from hoarfrost.reconstruct.settings import AbInitioConfig, Preset, RefineConfig, RunConfig
+from hoarfrost.reconstruct.settings import AbInitioConfig, Preset, ReconstructConfig, RefineConfig, RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -28,6 +28,11 @@ def ab_initio_settings(preset: Preset, **options: object) -> AbInitioConfig:
 def refine_settings(preset: Preset, **options: object) -> RefineConfig:
     """The same for a refinement."""
     return settings("refine", RefineConfig.from_preset, preset=preset, **options)
+
+
+def reconstruct_settings(**options: object) -> ReconstructConfig:
+    """The same for a reconstruction from known poses."""
+    return settings("reconstruct", ReconstructConfig, **options)
 
 
 def settings(verb: str, make: Callable[..., Config], **options: object) -> Config:
