@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.errors import InputError
-from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
-from hoarfrost.io.cryosparc_fields import ALIGNMENT, CONFIDENCE, CTF, JUNK, NOT_APPLIED, load_particles
+from hoarfrost.geometry.rotations import rotation_vector_to_matrix
+from hoarfrost.io.cryosparc_columns import new_records, with_ctf, with_junk, with_poses
+from hoarfrost.io.cryosparc_fields import CONFIDENCE, CTF, JUNK, NOT_APPLIED, load_particles
 from hoarfrost.io.files import replacing
-from hoarfrost.io.records import decimal, join_records, unique_ids, with_fields, without_fields
+from hoarfrost.io.records import decimal, join_records, with_fields
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
 from hoarfrost.types import Optics, Particles, Poses
 
@@ -63,38 +64,7 @@ class CryosparcTable:
     @classmethod
     def from_particles(cls, particles: Particles, names: ImageNames, path: Path) -> CryosparcTable:
         """A new table holding what ``particles`` know, with a ``uid`` made from the image names."""
-        optics, count = particles.optics, len(particles)
-        lost = [
-            what
-            for what, values in (
-                ("beam tilt", optics.beam_tilt),
-                ("odd Zernike terms", optics.odd_zernike),
-                ("even Zernike terms", optics.even_zernike),
-                ("anisotropic magnification", optics.magnification - torch.eye(2, dtype=torch.float64)),
-                ("CTF premultiplication", optics.premultiplied),
-            )
-            if values.any()
-        ]
-        if lost:
-            logger.warning("%s: a .cs file has no place for %s; left out", path, ", ".join(lost))
-        box = particles.images.box
-        fields: dict[str, np.ndarray] = {
-            "uid": unique_ids(names),
-            "blob/path": np.array([names.files[i] for i in names.file], dtype=np.bytes_),
-            "blob/idx": np.maximum(names.index, 0).astype(np.uint32),
-            "blob/shape": np.full((count, 2), box, np.uint32),
-            "blob/psize_A": optics.pixel_size.numpy().astype(np.float32),
-            "blob/sign": np.ones(count, np.float32),
-            "ctf/type": np.full(count, b"imported"),
-            "ctf/exp_group_id": (optics.group.numpy() + 1).astype(np.uint32),
-        }
-        for field, name, _ in CTF:
-            fields[name] = getattr(optics, field).numpy().astype(np.float32)
-        dtype = [(name, values.dtype, values.shape[1:]) for name, values in fields.items()]
-        data = np.empty(count, dtype=dtype)
-        for name, values in fields.items():
-            data[name] = values
-        return cls(path, data).updated(particles)
+        return cls(path, new_records(particles, names, path)).updated(particles)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -200,11 +170,9 @@ class CryosparcTable:
         pixel_size = self.pixel_size()
         if pixel_size is None:
             pixel_size = particles.optics.pixel_size
-        table = self._with_ctf(particles, pixel_size)._with_junk(particles.junk)
-        if particles.poses is None:
-            dropped = [name for name in self._fields if name.startswith("alignments3D/") or name == CONFIDENCE]
-            return replace(table, data=without_fields(table.data, dropped))
-        return table._with_poses(particles, particles.poses, pixel_size)
+        data = with_ctf(self.data, particles.optics, self.optics(pixel_size))
+        data = with_junk(data, particles.junk)
+        return replace(self, data=with_poses(data, particles, self.poses(pixel_size), pixel_size))
 
     def moved(self, names: ImageNames, box: int, binning: float) -> CryosparcTable:
         """Paths, shapes and pixel sizes of resampled images; shifts in pixels follow."""
@@ -267,59 +235,6 @@ class CryosparcTable:
         present = [name for name in NOT_APPLIED if name in self._fields and self.data[name].any()]
         if present:
             logger.warning("%s: %s are kept but not applied to the images", self.path, ", ".join(present))
-
-    def _with_ctf(self, particles: Particles, pixel_size: Tensor) -> CryosparcTable:
-        old = self.optics(pixel_size)
-        fields: dict[str, np.ndarray] = {}
-        for field, name, _ in CTF:
-            new, was = getattr(particles.optics, field).cpu(), getattr(old, field)
-            if not torch.equal(new, was):
-                values = new.numpy().astype(np.float32)
-                fields[name] = (
-                    np.where((new == was).numpy(), self.data[name], values) if name in self._fields else values
-                )
-        return replace(self, data=with_fields(self.data, fields))
-
-    def _with_junk(self, junk: Float[Tensor, "n"] | None) -> CryosparcTable:
-        if junk is None:
-            return replace(self, data=without_fields(self.data, [JUNK])) if JUNK in self._fields else self
-        return replace(self, data=with_fields(self.data, {JUNK: junk.cpu().numpy().astype(np.float32)}))
-
-    def _with_poses(self, particles: Particles, poses: Poses, pixel_size: Tensor) -> CryosparcTable:
-        count, old = len(self), self.poses(pixel_size)
-        rotations, shifts = poses.rotations.double().cpu(), poses.shifts.double().cpu()
-        fields: dict[str, np.ndarray] = {}
-        if "alignments3D/pose" not in self._fields:
-            for name, kind, value in ALIGNMENT:
-                fields[f"alignments3D/{name}"] = np.full(count, value, dtype=kind)
-            fields["alignments3D/psize_A"] = pixel_size.numpy().astype(np.float32)
-            turned = moved = np.zeros(count, dtype=bool)
-        elif old is not None:
-            turned = (rotations == old.rotations).all(-1).all(-1).numpy()
-            moved = (shifts == old.shifts).all(-1).numpy()
-        grown = replace(self, data=with_fields(self.data, fields))
-        if not turned.all():
-            vector = matrix_to_rotation_vector(rotations.mT).numpy().astype(np.float32)
-            if "alignments3D/pose" in self._fields:
-                vector = np.where(turned[:, None], self.data["alignments3D/pose"], vector)
-            fields["alignments3D/pose"] = vector
-        if not moved.all():
-            own = grown._number("alignments3D/psize_A") if "alignments3D/psize_A" in grown._fields else pixel_size
-            size = torch.where(own > 0, own, pixel_size)
-            pixels = (-shifts / size[:, None]).numpy().astype(np.float32)
-            if "alignments3D/shift" in self._fields:
-                pixels = np.where(moved[:, None], self.data["alignments3D/shift"], pixels)
-            fields["alignments3D/shift"] = pixels
-        if particles.half is not None:
-            fields["alignments3D/split"] = (particles.half.cpu().numpy().clip(1, 2) - 1).astype(np.uint32)
-        if particles.classes is not None:
-            fields["alignments3D/class"] = (particles.classes.cpu().numpy().clip(1) - 1).astype(np.uint32)
-        data = grown.data
-        if poses.confidence is not None:
-            fields[CONFIDENCE] = poses.confidence.cpu().numpy().astype(np.float32)
-        elif CONFIDENCE in self._fields:
-            data = without_fields(data, [CONFIDENCE])
-        return replace(self, data=with_fields(data, fields))
 
 
 def _text(name: bytes) -> str:

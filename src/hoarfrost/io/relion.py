@@ -20,12 +20,14 @@ from hoarfrost.io.relion_columns import (
     ORIGINS,
     PIXEL_ORIGINS,
     new_blocks,
+    resampled,
     with_ctf,
     with_integers,
     with_numbers,
     with_poses,
 )
-from hoarfrost.io.star import StarBlock, decode, number_tokens, read_star, text_tokens, unquoted, write_star
+from hoarfrost.io.relion_references import group_rows, parse_names, parse_vector
+from hoarfrost.io.star import StarBlock, read_star, text_tokens, write_star
 from hoarfrost.io.table import ImageNames, check_optics, without_ctf
 from hoarfrost.types import Optics, Particles, Poses
 
@@ -61,7 +63,7 @@ class RelionTable:
         if len(particles) == 0:
             raise InputError(f"{path}: data_{particles.name} holds no particles")
         optics = next((b for b in blocks if b.name == "optics" and len(b)), None)
-        table = cls(path, blocks, particles, None if optics is None else _group_rows(particles, optics))
+        table = cls(path, blocks, particles, None if optics is None else group_rows(particles, optics))
         table._refuse_other_data()
         table._report_defaults()
         return table
@@ -70,7 +72,7 @@ class RelionTable:
     def from_particles(cls, particles: Particles, names: ImageNames, path: Path) -> RelionTable:
         """A new RELION 3.1 table with an optics block, holding everything that ``particles`` know."""
         blocks = new_blocks(particles, names)
-        table = cls(path, blocks, blocks[-1], _group_rows(blocks[-1], blocks[0]))
+        table = cls(path, blocks, blocks[-1], group_rows(blocks[-1], blocks[0]))
         return table.updated(particles)
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class RelionTable:
 
     def image_names(self) -> ImageNames:
         """Files and places from ``rlnImageName``."""
-        return _parse_names(self.particles)
+        return parse_names(self.particles)
 
     def box(self) -> int | None:
         """``rlnImageSize``; None where it is not stated."""
@@ -208,20 +210,13 @@ class RelionTable:
 
     def moved(self, names: ImageNames, box: int, binning: float) -> RelionTable:
         """Image names, sizes and pixel sizes of resampled images; origins in pixels follow."""
-        scales = {"rlnImagePixelSize": binning, "rlnDetectorPixelSize": binning}
-        if self._lookup("rlnImagePixelSize") is None:
-            # Beside an optics table rlnPixelSize is the micrograph's; alone it is the image's.
-            scales["rlnPixelSize"] = binning
-        scales |= dict.fromkeys(PIXEL_ORIGINS, 1 / binning)
-        blocks = []
-        for block in self.blocks:
-            if block is self.particles or block.name == "optics":
-                for label in scales.keys() & block.columns.keys():
-                    block = block.with_columns(**{label: number_tokens(block.numbers(label) * scales[label])})
-                if "rlnImageSize" in block:
-                    block = block.with_columns(rlnImageSize=number_tokens(np.full(len(block), box)))
-            blocks.append(block)
+        # Beside an optics table rlnPixelSize is the micrograph's; alone it is the image's.
+        own = self._lookup("rlnImagePixelSize") is None
         place = next(i for i, block in enumerate(self.blocks) if block is self.particles)
+        blocks = [
+            resampled(block, box, binning, image_pixel=own) if i == place or block.name == "optics" else block
+            for i, block in enumerate(self.blocks)
+        ]
         blocks[place] = blocks[place].with_columns(rlnImageName=text_tokens(names.relion()))
         return replace(self, blocks=tuple(blocks), particles=blocks[place])
 
@@ -270,7 +265,7 @@ class RelionTable:
         optics = self._optics_block()
         if optics is None or label not in optics or self.group_rows is None:
             return torch.zeros(len(self), 0, dtype=torch.float64)
-        rows = [_parse_vector(text, f"{optics.origin}: column {label}") for text in optics.text(label)]
+        rows = [parse_vector(text, f"{optics.origin}: column {label}") for text in optics.text(label)]
         table = np.zeros((len(rows), max(map(len, rows))))
         for row, values in zip(table, rows, strict=True):
             row[: len(values)] = values
@@ -308,51 +303,3 @@ class RelionTable:
                 f"{self.path}: the images are phase-flipped (rlnCtfDataArePhaseFlipped), which is not supported; "
                 "extract them without phase flipping"
             )
-
-
-def _group_rows(particles: StarBlock, optics: StarBlock) -> np.ndarray:
-    """Row of the optics table of each particle; a table of one group serves particles that name none."""
-    if "rlnOpticsGroup" not in particles:
-        if len(optics) > 1:
-            raise InputError(f"{particles.origin}: column rlnOpticsGroup is missing, with {len(optics)} optics groups")
-        return np.zeros(len(particles), dtype=np.int64)
-    if "rlnOpticsGroup" not in optics:
-        raise InputError(f"{optics.origin}: column rlnOpticsGroup is missing")
-    known, wanted = optics.numbers("rlnOpticsGroup"), particles.numbers("rlnOpticsGroup")
-    if len(np.unique(known)) != len(known):
-        raise InputError(f"{optics.origin}: an rlnOpticsGroup number occurs twice")
-    unknown = ~np.isin(wanted, known)
-    if unknown.any():
-        row = int(np.argmax(unknown))
-        raise InputError(
-            f"{particles.origin}: row {row + 1}: optics group {wanted[row]:g} is not in data_optics, which has "
-            + ", ".join(f"{group:g}" for group in known)
-        )
-    order = np.argsort(known)
-    return order[np.searchsorted(known[order], wanted)]
-
-
-def _parse_names(block: StarBlock) -> ImageNames:
-    files: dict[str, int] = {}
-    file = np.empty(len(block), dtype=np.int64)
-    index = np.full(len(block), -1, dtype=np.int64)
-    for row, token in enumerate(block.columns["rlnImageName"].tolist()):
-        number, at, name = unquoted(decode(token)).rpartition("@")
-        if at:
-            try:
-                index[row] = int(number) - 1
-            except (ValueError, OverflowError):
-                raise InputError(
-                    f"{block.origin}: row {row + 1}, column rlnImageName: {decode(token)!r} is not 'number@stack'"
-                ) from None
-            if index[row] < 0:
-                raise InputError(f"{block.origin}: row {row + 1}: image {number} of {name}: images count from 1")
-        file[row] = files.setdefault(name, len(files))
-    return ImageNames(tuple(files), file, index)
-
-
-def _parse_vector(text: str, where: str) -> list[float]:
-    try:
-        return [float(part) for part in text.strip("[]").split(",") if part]
-    except ValueError:
-        raise InputError(f"{where}: {text!r} is not a list of numbers like [0.1,0.2]") from None

@@ -94,6 +94,21 @@ def with_ctf(block: StarBlock, new: Optics, old: Optics) -> StarBlock:
     return block
 
 
+def resampled(block: StarBlock, box: int, binning: float, *, image_pixel: bool) -> StarBlock:
+    """Sizes and origins of images resampled to ``box``, their pixels ``binning`` times as large.
+
+    ``image_pixel`` says whether ``rlnPixelSize`` is the image's.
+    """
+    scales = {"rlnImagePixelSize": binning, "rlnDetectorPixelSize": binning} | dict.fromkeys(PIXEL_ORIGINS, 1 / binning)
+    if image_pixel:
+        scales["rlnPixelSize"] = binning
+    for label in scales.keys() & block.columns.keys():
+        block = block.with_columns(**{label: number_tokens(block.numbers(label) * scales[label])})
+    if "rlnImageSize" in block:
+        block = block.with_columns(rlnImageSize=number_tokens(np.full(len(block), box)))
+    return block
+
+
 def new_blocks(particles: Particles, names: ImageNames) -> tuple[StarBlock, StarBlock]:
     """An optics block with one row for each distinct set of group-wise optics, and the particles that refer to it."""
     optics = particles.optics

@@ -3,7 +3,8 @@
 Few images, or noisy ones, leave their poses open by more than a map at that resolution can bear. Placed at their best
 poses, they build their noise into the map, which then confirms the poses; spread over their posterior they do not.
 Each round lays a small grid of rotations and shifts about the poses that an image still may have, weighs its nodes by
-the likelihood, and back-projects the image at all of them. The spacing halves from round to round.
+the likelihood, and back-projects the image at all of them. The spacing halves from round to round. Every node counts
+here; :mod:`hoarfrost.poses.local_search`, which seeks the best pose alone, weeds its cells out as it goes.
 """
 
 from __future__ import annotations

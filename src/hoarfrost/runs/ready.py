@@ -12,7 +12,7 @@ from hoarfrost.data.preflight import Preflight, inspect
 from hoarfrost.io.images import MrcImages
 from hoarfrost.io.particles import read_particles
 from hoarfrost.reconstruct.settings import RunConfig
-from hoarfrost.runs.manifest import InputRecord, stacks_record, table_record
+from hoarfrost.runs.manifest import MANIFEST_NAME, InputRecord, Manifest, stacks_record, table_record
 from hoarfrost.runs.progress import logged_warnings
 from hoarfrost.runs.running import Session
 from hoarfrost.types import Particles
@@ -61,12 +61,12 @@ def look_over(
     ----------
     table : the particles, in any form that :func:`hoarfrost.io.particles.read_particles` knows.
     limit : band limit of the transformed images, for the forecast; all of the band without it.
-    root : where to look for images as well.
+    root : where to look for images as well; for the table of a run, beside the table that the run was given.
     workspace : the folder of the run.
     """
     notes: list[str] = []
     with logged_warnings(notes.append):
-        particles = read_particles(table, root=root)
+        particles = read_particles(table, root=root or images_of_run(table))
     preflight = inspect(
         particles,
         diameter=config.diameter,
@@ -79,6 +79,25 @@ def look_over(
     if preflight.dark_particles:
         config = config.model_copy(update={"invert": True})
     return Ready(particles, config, preflight, input_records(table, particles), tuple(notes))
+
+
+def images_of_run(table: Path) -> Path | None:
+    """Where the images of a table that a run wrote may be: beside the table that this run, or the first of a line, read.
+
+    Tables keep the image paths that they were given, and those may have been meant from their own folder.
+    """
+    seen: set[Path] = set()
+    place: Path | None = None
+    while (table.parent / MANIFEST_NAME).exists() and table.parent not in seen:
+        seen.add(table.parent)
+        record = Manifest.read(table.parent)
+        stacks = [name for name in record.files if name.endswith(".mrcs")]
+        if record.inputs:
+            table = Path(record.inputs[0].path)
+            place = table.parent
+        elif stacks:
+            place = table.parent / Path(stacks[0]).parent
+    return place
 
 
 def input_records(table: Path, particles: Particles) -> tuple[InputRecord, ...]:
