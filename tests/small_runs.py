@@ -68,7 +68,7 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """A small run, to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=550, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=1500, check=False)
 
 
 def killed_and_whole(table: Path, folder: Path, work: str, seed: int) -> tuple[Path, Path, int]:
@@ -79,7 +79,7 @@ def killed_and_whole(table: Path, folder: Path, work: str, seed: int) -> tuple[P
         [sys.executable, str(script), str(table), str(killed), str(whole), str(seed)],
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,8 @@ def _of_refinement(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{local['best']:.2f} Å (best), {local['median']:.2f} Å (median), {local['worst']:.2f} Å (worst)",
         )
     if "b_factor" in results:
-        yield "B factor", f"{results['b_factor']:.0f} Å², by which sharpened.mrc is sharpened"
+        unknown = "none found, the map ends too early for a Guinier plot; --b-factor sets one"
+        yield "B factor", f"{results['b_factor']:.0f} Å² (sharpened.mrc)" if results["b_factor"] else unknown
     if "rounds" in results:
         ended = "settled" if results["settled"] else "still moving: more rounds (--preset careful) may help"
         yield "poses", f"{results['search']} search, then {results['rounds']} rounds of refinement: {ended}"

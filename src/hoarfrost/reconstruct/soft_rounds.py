@@ -152,7 +152,7 @@ class SpreadPoses:
     @property
     def title(self) -> str:
         """What people read."""
-        return f"Weighing poses {self.spacing:.2g} degrees apart"
+        return f"Weighing poses {self.spacing:.2g} degrees apart, round {self.number}"
 
     @property
     def steps(self) -> int:
