@@ -33,7 +33,6 @@ from hoarfrost.types import Optics, Particles, Poses
 
 logger = logging.getLogger("hoarfrost")
 
-_LARGEST_WHOLE = 2.0**31
 _CTF_KERNEL = ("rlnVoltage", "rlnSphericalAberration", "rlnDefocusU")
 
 
@@ -251,14 +250,7 @@ class RelionTable:
         return torch.from_numpy(self.particles.numbers(label))
 
     def _integers(self, label: str) -> Tensor | None:
-        if label not in self.particles:
-            return None
-        values = self.particles.numbers(label)
-        wrong = (values != np.round(values)) | (np.abs(values) > _LARGEST_WHOLE)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InputError(f"{self.path}: row {row + 1}: {label} is {values[row]:g}; a whole number is expected")
-        return torch.from_numpy(values.astype(np.int64))
+        return torch.from_numpy(self.particles.whole_numbers(label)) if label in self.particles else None
 
     def _vectors(self, label: str) -> Tensor:
         """Zernike coefficients written as ``[a,b,...]``; groups with fewer are filled with zeros."""

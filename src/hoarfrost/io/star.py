@@ -20,6 +20,7 @@ from hoarfrost.io.files import existing_file, replacing
 Tokens = np.ndarray  # of bytes, dtype "S"
 
 _CHUNK = 20_000  # rows split at once: bounds the memory that Python objects take
+_LARGEST_WHOLE = 2.0**31
 _QUOTED = re.compile(rb"""'(?:[^']|'(?=\S))*'(?=\s|$)|"(?:[^"]|"(?=\S))*"(?=\s|$)|\S+""")
 
 
@@ -62,6 +63,15 @@ class StarBlock:
                 f"{self.origin}: row {row + 1}, column {label}: {decode(tokens[row])} is not a finite number"
             )
         return values
+
+    def whole_numbers(self, label: str) -> np.ndarray:
+        """A column as integers; refuses what is not a whole number, naming its row."""
+        values = self.numbers(label)
+        wrong = (values != np.round(values)) | (np.abs(values) > _LARGEST_WHOLE)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"{self.origin}: row {row + 1}: {label} is {values[row]:g}; a whole number is expected")
+        return values.astype(np.int64)
 
     def text(self, label: str) -> list[str]:
         """A column as text without its quotes."""
