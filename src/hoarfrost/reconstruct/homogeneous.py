@@ -26,6 +26,7 @@ from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, validated_maps
 from hoarfrost.reconstruct.fits import DensityFit, FitSetting
 from hoarfrost.reconstruct.frames import JoinFrames
+from hoarfrost.reconstruct.gaussian_fit import GaussianFit
 from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums, setting_of, state_of
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import (
@@ -194,6 +195,8 @@ def make_plan(
 
 def fit_of(config: ReconstructConfig) -> DensityFit:
     """The method asked for, with its settings."""
+    if config.method == "gaussians":
+        return GaussianFit(config.gaussians, config.anisotropic, config.start)
     return WienerFit()
 
 

@@ -95,7 +95,7 @@ _REFINE_PRESETS: dict[Preset, dict[str, object]] = {
 }
 
 
-Method = Literal["backprojection"]
+Method = Literal["backprojection", "gaussians"]
 
 
 class ReconstructConfig(RunConfig):
@@ -110,3 +110,10 @@ class ReconstructConfig(RunConfig):
         description="readings of the images into maps; where not given as many as the rest calls for",
     )
     iterations: int = Field(default=3, ge=1, description="Gauss-Newton steps of a pose between two readings")
+    gaussians: int | None = Field(
+        default=None, ge=8, description="Gaussians of a mixture; by the particle's volume where not given"
+    )
+    anisotropic: bool = Field(default=True, description="Gaussians have axes of their own")
+    start: Literal["density", "random"] = Field(
+        default="density", description="Gaussians are drawn from each half's own density, or know only its size"
+    )

@@ -69,21 +69,32 @@ def seed_from_map(
     InputError
         If the map has no positive density.
     """
-    positive = volume.data.clamp(min=0).double()
-    if not float(positive.sum()) > 0:
-        raise InputError("the map has no positive density from which Gaussians could be drawn")
+    centres, positive = drawn_from(volume, count, generator), volume.data.clamp(min=0).double()
     box, voxel_size = volume.box, volume.voxel_size
+    if scale is None:
+        filled = float(positive.sum().square() / positive.square().sum())  # voxels, were they all alike
+        scale = voxel_size * max(0.5, SCALE_OF_SPACING * (filled / count) ** (1 / 3))
+    return _equal(centres, float(positive.sum()), scale, box, voxel_size, isotropic)
+
+
+def drawn_from(volume: Volume, count: int, generator: torch.Generator) -> Float[Tensor, "count 3"]:
+    """Points (x, y, z) in Å drawn in proportion to the positive density of a map, evenly within its voxels.
+
+    Raises
+    ------
+    InputError
+        If the map has no positive density.
+    """
+    box = volume.box
     # Inversion of the cumulative sum: other ways of drawing are limited in the number of voxels.
-    cumulative = positive.flatten().cumsum(0)
+    cumulative = volume.data.clamp(min=0).double().flatten().cumsum(0)
+    if not float(cumulative[-1]) > 0:
+        raise InputError("the map has no positive density from which Gaussians could be drawn")
     drawn = torch.rand(count, generator=generator, dtype=torch.float64).to(cumulative.device) * cumulative[-1]
     place = torch.searchsorted(cumulative, drawn, right=True).clamp(max=len(cumulative) - 1)
     indices = torch.stack([place % box, place // box % box, place // box**2], dim=-1)
     within = torch.rand(count, 3, generator=generator, dtype=torch.float64).to(indices.device) - 0.5
-    centres = (indices - box // 2 + within) * voxel_size
-    if scale is None:
-        filled = float(positive.sum().square() / positive.square().sum())  # voxels, were they all alike
-        scale = voxel_size * max(0.5, SCALE_OF_SPACING * (filled / count) ** (1 / 3))
-    return _equal(centres.to(volume.data.dtype), float(positive.sum()), scale, box, voxel_size, isotropic)
+    return ((indices - box // 2 + within) * volume.voxel_size).to(volume.data.dtype)
 
 
 def gaussians_of_atoms(

@@ -74,6 +74,10 @@ class GaussianDensity:
             quaternions=turned,
         )
 
+    def widened(self, variance: float) -> GaussianDensity:
+        """All Gaussians blurred by an isotropic one of this variance in Å²."""
+        return replace(self, scales=(self.scales.square() + variance).sqrt()) if variance else self
+
     def on_grid(self, box: int, voxel_size: float, window: float = WINDOW) -> Float[Tensor, "z y x"]:
         """The density at the voxels of any grid about the origin, in units of the map; differentiable.
 
@@ -131,8 +135,8 @@ class GaussianDensity:
         blur = max(0.0, LEAST_VARIANCE - float(self.scales.detach().min()) ** 2 / fine**2) if len(self) else 0.0
         # Every other fine voxel from the first on is one of the map.
         shift = fine * (2 * (box // 2) - box)
-        widened = replace(self, centres=self.centres + shift, scales=(self.scales.square() + blur * fine**2).sqrt())
-        data = _every_other(widened.on_grid(2 * box, fine, FINE_WINDOW), blur)
+        moved = replace(self, centres=self.centres + shift).widened(blur * fine**2)
+        data = _every_other(moved.on_grid(2 * box, fine, FINE_WINDOW), blur)
         return Volume(data, voxel_size)
 
 

@@ -1,0 +1,87 @@
+"""How far a density is from the sums of a back-projection: the log-likelihood of the whitened images at known poses.
+
+With ``b`` the data and ``W`` the weights of the nodes, and ``V`` what a density predicts there,
+
+    L(V) = sum over nodes of W |V - b / W|^2
+
+is, but for a constant, the sum over all images of ``|X - C V|^2``, as far as a node speaks for the points about it.
+Its gradient by the voxels is the residual, back-projected: where it falls, density is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from hoarfrost.fourier.node_transform import NodeTransform
+from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.reconstruct.backprojection import FoldedSums
+
+LEAST_WEIGHT = 1e-6
+"""Share of the mean weight below which a node counts as not seen."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Targets and weights of the nodes up to a limit, and the voxels that a density is drawn on."""
+
+    transform: NodeTransform
+    target: Complex[Tensor, "gz gy gx"]
+    weight: Float[Tensor, "gz gy gx"]  # sums to one
+
+    @classmethod
+    def of(cls, sums: FoldedSums, limit: int, half_width: float, oversampling: float, blur: float = 0.0) -> Misfit:
+        """The misfit of densities within ``half_width`` pixels of the origin, in shells up to ``limit``.
+
+        Densities may have been blurred by a Gaussian of the variance ``blur`` (squared voxels of their grid), which
+        keeps narrow ones from aliasing.
+        """
+        sums = prefix(sums, limit)
+        seen = (sums.weight > LEAST_WEIGHT * sums.weight.mean()) & (sums.shells <= limit) & (sums.shells > 0)
+        weight = torch.where(seen, sums.weight, 0)
+        target = torch.where(seen, sums.data / sums.weight.clamp(min=1e-30), 0)
+        # On this plane both a node and its conjugate are stored.
+        weight[:, :, 0] *= 0.5
+        transform = NodeTransform.covering(sums.grid, half_width, oversampling, blur=blur, device=weight.device)
+        return cls(transform, target, weight / weight.sum())
+
+    def __call__(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, ""]:
+        """The misfit of a density on the grid of :attr:`transform`, relative to the data's own; differentiable."""
+        loss = _Quadratic.apply(volume, self)
+        assert isinstance(loss, Tensor)
+        return loss
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """The misfit of no density at all, in the units of the sums."""
+        return (self.weight * self.target.abs().square()).sum()
+
+    def missing(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
+        """Where density is missing (positive) or too much: the residual, back-projected."""
+        return self.transform.adjoint(self.weight * (self.target - self.transform.forward(volume)))
+
+
+class _Quadratic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, volume: Tensor, misfit: Misfit) -> Tensor:
+        difference = misfit.transform.forward(volume) - misfit.target
+        weighted, scale = misfit.weight * difference, misfit.scale
+        ctx.save_for_backward(misfit.transform.adjoint(weighted) * (2 / scale))
+        return (weighted.real * difference.real + weighted.imag * difference.imag).sum() / scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (by_volume,) = ctx.saved_tensors
+        return gradients[0] * by_volume, None
+
+
+def prefix(sums: FoldedSums, limit: int) -> FoldedSums:
+    """The sums of a smaller band: the inner nodes."""
+    grid = SliceGrid(sums.grid.box, min(limit, sums.grid.limit), sums.grid.padding)
+    inner = slice(sums.grid.centre - grid.centre, sums.grid.centre + grid.centre + 1)
+    nodes = inner, inner, slice(0, grid.centre + 1)
+    return FoldedSums(grid, sums.data[nodes], sums.weight[nodes], sums.shells[nodes])

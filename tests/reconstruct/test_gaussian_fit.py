@@ -1,0 +1,68 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.reconstruct.homogeneous import first_state, make_plan, reconstruct
+from hoarfrost.reconstruct.settings import ReconstructConfig
+from hoarfrost.types import ImageArray, Optics, Particles, Poses
+from phantoms import GaussianPhantom
+
+BOX, PIXEL, COUNT = 32, 4.0, 500
+SETTINGS = ReconstructConfig(method="gaussians", gaussians=150, diameter=105.0)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = torch.Generator().manual_seed(5)
+    phantom = GaussianPhantom.random(25, 32.0, generator, sigma=4.5)
+    rotations = random_rotations(COUNT, generator)
+    shifts = 8 * torch.rand(COUNT, 2, generator=generator, dtype=torch.float64) - 4
+    images = phantom.project(rotations, shifts, BOX, PIXEL).float()
+    images = images / images.std() + 2.0 * torch.randn(images.shape, generator=generator)
+    optics = Optics.uniform(COUNT, pixel_size=PIXEL)
+    return Particles(ImageArray(images), optics, Poses(rotations, shifts)), phantom
+
+
+@pytest.mark.parametrize("changes", [{}, {"anisotropic": False}, {"start": "random"}])
+def test_gaussians_give_a_better_map_than_back_projection(scene, changes):
+    particles, phantom = scene
+    truth = phantom.volume(BOX, PIXEL)
+    fitted = reconstruct(particles, SETTINGS.model_copy(update=changes))
+    divided = reconstruct(particles, ReconstructConfig(diameter=105.0))
+    ours, theirs = (fourier_shell_correlation(one.maps.map, truth)[1:13] for one in (fitted, divided))
+    assert float(ours.mean()) > float(theirs.mean())
+    halves = fitted.maps.half_maps
+    assert float(fourier_shell_correlation(halves.first, halves.second)[1:8].min()) > 0.8
+
+
+def test_a_fit_that_was_saved_between_steps_goes_on_exactly(scene):
+    particles, _ = scene
+    plan = make_plan(particles, SETTINGS, Path("nowhere"))
+    state = first_state(plan)
+    stages = plan.stages
+    for stage in stages[:2]:
+        for step in range(stage.steps):
+            state, _ = stage.run(state, step)
+    fit = stages[2]
+    whole = state
+    for step in range(fit.steps):
+        whole, figures = fit.run(whole, step)
+    assert figures["gaussians"] == 150
+    again = make_plan(particles, SETTINGS, Path("nowhere"))
+    resumed = state
+    for step in range(fit.steps):
+        resumed, _ = again.stages[2].run({key: value.clone() for key, value in resumed.items()}, step)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_noise_gives_halves_that_do_not_agree(scene):
+    particles, _ = scene
+    noise = torch.randn(COUNT, BOX, BOX, generator=torch.Generator().manual_seed(8))
+    found = reconstruct(particles.replace(images=ImageArray(noise)), SETTINGS)
+    curve = fourier_shell_correlation(found.maps.half_maps.first, found.maps.half_maps.second)
+    assert float(curve[6:].abs().mean()) < 0.15
+    assert math.isfinite(float(found.maps.map.data.abs().max()))
