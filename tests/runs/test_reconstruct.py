@@ -28,7 +28,7 @@ def stack(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", ["backprojection"])
+@pytest.mark.parametrize("method", ["backprojection", "gaussians"])
 def test_a_run_leaves_its_maps_and_is_not_repeated(stack, tmp_path, capsys, method):
     run = tmp_path / "run"
     command = ["reconstruct", str(stack / "truth.star"), "-o", str(run), "--method", method, "--diameter", "150"]

@@ -56,6 +56,17 @@ def command(
             show_default="1; 2 with --contrast, 5 with --poses refine",
         ),
     ] = None,
+    gaussians: Annotated[
+        int | None,
+        typer.Option(min=8, help="How many Gaussians a mixture has.", show_default="by the particle's volume"),
+    ] = None,
+    anisotropic: Annotated[
+        bool, typer.Option("--anisotropic/--isotropic", help="Gaussians have axes of their own, or are balls.")
+    ] = True,
+    start: Annotated[
+        Literal["density", "random"],
+        typer.Option(help="Draw Gaussians from the density of their half, or from nothing but its size."),
+    ] = "density",
     seed: Seed = 0,
     root: Root = None,
     threads: Threads = None,
@@ -64,7 +75,8 @@ def command(
 ) -> None:
     """Half-maps and a validated map of particles whose poses are known.
 
-    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.csv, report.html and run.json into a folder.
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.csv, report.html and run.json into a folder,
+    and gaussians.ply and gaussians.cif where the method is gaussians.
     Halves in the table are kept. The same command goes on after an interruption, and never overwrites another run
     without --force.
     """
@@ -77,6 +89,9 @@ def command(
         poses=poses,
         contrast=contrast,
         epochs=epochs,
+        gaussians=gaussians,
+        anisotropic=anisotropic,
+        start=start,
         seed=seed,
     )
     folder = run_reconstruct(

@@ -43,6 +43,7 @@ from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.reconstruct.updates import FittedMaps, MeasureContrast
 from hoarfrost.reconstruct.wiener import WienerFit
+from hoarfrost.representations.base import Density
 from hoarfrost.types import HalfMaps, Particles, Volume
 
 MARGIN = 1.05
@@ -61,7 +62,7 @@ class ReconstructResult:
     method: str
     epochs: int
     contrast: Float[Tensor, "n"] | None  # of each particle, 1 on average; None where it was not measured
-    fits: tuple[State, State, State]  # the last states of the fits of half 1, of half 2 and of all images
+    density: Density | None  # of all images, by methods whose density is more than the map
     timings: dict[str, float]
 
     @cached_property
@@ -250,7 +251,7 @@ def reconstruct(
         method=config.method,
         epochs=plan.epochs,
         contrast=state.get("contrast"),
-        fits=(state_of(state, 1), state_of(state, 2), state_of(state, ALL)),
+        density=density_of(plan, state),
         timings=times.seconds,
     )
     for warning in result.verdict.warnings:
@@ -269,6 +270,12 @@ def first_state(plan: Plan) -> State:
         "shifts": poses.shifts / particles.optics.pixel_size[:, None],
         "score": torch.zeros(len(particles)),
     }
+
+
+def density_of(plan: Plan, state: State) -> Density | None:
+    """The density that a method fitted to all images; None for one that makes its map of the sums."""
+    last = plan.fit.joined()
+    return None if last is None else last.density(state_of(state, ALL), setting_of(plan.setting, state))
 
 
 def finish(plan: Plan, state: State) -> FinalMaps:

@@ -12,6 +12,8 @@ from hoarfrost.data.dataset import CPU
 from hoarfrost.errors import InputError
 from hoarfrost.reconstruct.homogeneous import ReconstructResult, reconstruct
 from hoarfrost.reconstruct.settings import ReconstructConfig
+from hoarfrost.representations.gaussian_files import write_gaussians
+from hoarfrost.representations.gaussians import GaussianDensity
 from hoarfrost.runs.examples import example_pairs
 from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.given import fitted_mask, require_sound_poses
@@ -70,6 +72,9 @@ def run_reconstruct(
         )
         session.say("writing maps and report")
         write_outputs(folder, result.particles, {"": result.maps}, result.diameter)
+        if isinstance(result.density, GaussianDensity):
+            for name in ("gaussians.ply", "gaussians.cif"):
+                write_gaussians(result.density, folder.output(name))
         conclude(folder, result, config)
 
     inputs = ready.inputs if mask is None else (*ready.inputs, stacks_record([mask]))
@@ -84,6 +89,7 @@ def conclude(folder: RunFolder, result: ReconstructResult, config: ReconstructCo
     results = key_figures(result.particles, maps, result.evidence, result.symmetry) | {
         "method": result.method,
         "epochs": result.epochs,
+        "gaussians": len(result.density) if isinstance(result.density, GaussianDensity) else None,
         "contrast_spread": None if result.contrast is None else float(result.contrast.std()),
     }
     data = ReportData(
