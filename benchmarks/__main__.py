@@ -16,6 +16,7 @@ NAMES = (
     "classes",
     "symmetric",
     "kernels",
+    "confidence",
     "abinit_speed",
     "pose_limit",
     "abinit_accuracy",

@@ -17,6 +17,7 @@ from benchmarks import (
     abinit_accuracy,
     abinit_speed,
     classes,
+    confidence,
     estimators,
     hard_cases,
     kernels,
@@ -90,6 +91,16 @@ def test_classes(tmp_path, capsys):
     (row,) = content["rows"]
     assert row["scores"]["classes"]["junk_found"] > 0.9
     assert "junk_recognised" in printed
+
+
+@pytest.mark.slow
+def test_confidence(tmp_path, capsys):
+    content, printed = smoke(confidence, tmp_path, capsys)
+    (row,) = content["rows"]
+    assert "failed" not in row, row
+    assert sum(row["range"]["count"]) == sum(row["rank"]["count"]) == row["key"]["particles"]
+    assert sum(row["range"]["stated"]) == pytest.approx(row["mean_confidence"] * row["key"]["particles"], rel=1e-4)
+    assert "tenths by rank" in printed
 
 
 @pytest.mark.slow
