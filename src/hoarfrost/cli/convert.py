@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hoarfrost.cli.options import Force, Root
 from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.io.particles import read_particles, write_particles
 
@@ -19,8 +20,8 @@ def command(
     passthrough: Annotated[
         list[Path] | None, typer.Option(help="A passthrough .cs file of the same job; may be given several times.")
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    root: Root = None,
+    force: Force = False,
 ) -> None:
     """Turn a particle table into another kind: RELION's STAR and cryoSPARC's .cs, with poses, halves and CTF.
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hoarfrost.cli.options import Force, Root
 from hoarfrost.data.downsample import downsample_file
 
 
@@ -23,8 +24,8 @@ def command(
         ),
     ],
     box: Annotated[int, typer.Option(min=4, help="The new side in pixels, even or odd.")],
-    root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    root: Root = None,
+    force: Force = False,
 ) -> None:
     """Make images or a map smaller by Fourier cropping, and keep the table in step.
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoarfrost.analysis.metrics import Scores, evaluate
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.symmetry import point_group
@@ -30,7 +31,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the scores go; scores.json in the run's folder.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    force: Force = False,
 ) -> None:
     """Compare a run with a known truth: errors of poses, shifts and map in the best common frame of either hand."""
     target = output or (run / "scores.json" if run.is_dir() else None)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hoarfrost.analysis.postprocess import flip, flip_poses
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new
 from hoarfrost.errors import InputError
 from hoarfrost.io.files import all_or_none
@@ -26,7 +27,7 @@ def command(
         Path, typer.Option("--output", "-o", help="A new folder; for a single map without --particles, a map.")
     ],
     particles: Annotated[Path | None, typer.Option(help="The table (.star, .cs) whose poses go with the map.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    force: Force = False,
 ) -> None:
     """Change the hand: mirror maps through the plane z = 0, and the poses with them.
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoarfrost.analysis.fsc import Curve, HalfMapFSC, validate_half_maps
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.io.files import all_or_none
 from hoarfrost.io.mrc import read_map
@@ -27,7 +28,7 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the curves as a table (.csv).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves (.png).")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random phases.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    force: Force = False,
 ) -> None:
     """Fourier shell correlation of two maps, and the resolutions at 0.143 and 0.5.
 

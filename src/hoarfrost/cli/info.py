@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hoarfrost.cli.options import Root
 from hoarfrost.data.summary import Summary, summarise
 
 
@@ -17,7 +18,7 @@ def command(
     file: Annotated[
         Path, typer.Argument(help="A particle table (.star, .cs), image stack (.mrcs, .txt) or map (.mrc).")
     ],
-    root: Annotated[Path | None, typer.Option(help="A folder where the images are looked for as well.")] = None,
+    root: Root = None,
 ) -> None:
     """Say what a stack, table or map holds, and what looks wrong with it."""
     _show(file, summarise(file, root), Console())

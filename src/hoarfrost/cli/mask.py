@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.io.mrc import read_map, write_map
 from hoarfrost.physics.masks import automatic_threshold, lowpass, mask_from_map, soft_sphere
@@ -33,7 +34,7 @@ def command(
     radius: Annotated[
         float | None, typer.Option(min=0, help="Make a sphere of this radius in Å instead.", show_default="off")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    force: Force = False,
 ) -> None:
     """Make a soft mask in the shape of a map, or a soft sphere in its box.
 

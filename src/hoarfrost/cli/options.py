@@ -25,6 +25,8 @@ Threads: TypeAlias = Annotated[int | None, typer.Option(min=1, help="CPU threads
 Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; GPUs are untested so far.")]
 ForceRun: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace another run that stands in the folder.")]
 
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
+
 
 def use_threads(threads: int | None) -> None:
     """Work with so many threads; with all cores where none are given."""

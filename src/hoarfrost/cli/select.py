@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new, require_place
 from hoarfrost.errors import InputError
 from hoarfrost.io.particles import read_particles, write_particles
@@ -42,7 +43,7 @@ def command(
         float | None,
         typer.Option(help="Keep this share of what is left, the surest poses.", show_default="all"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    force: Force = False,
 ) -> None:
     """Write a subset of the particles, with every column of their table and in its order."""
     require_new([output], force)

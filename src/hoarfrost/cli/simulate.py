@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from hoarfrost.cli.options import Force
 from hoarfrost.cli.outputs import require_new
 from hoarfrost.data.acquisition import Microscope, Noise, Views
 from hoarfrost.data.builtin import builtin_complex
@@ -64,7 +65,7 @@ def command(
     like: Annotated[Path | None, typer.Option(help="A table whose optics, and poses if it has them, are used.")] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Particles dark on bright.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same stack.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    force: Force = False,
 ) -> None:
     """Simulate a particle stack from atomic models or maps, and keep the truth.
 
