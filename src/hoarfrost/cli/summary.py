@@ -69,6 +69,7 @@ def _of_refinement(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ended = "settled" if results["settled"] else "still moving: more rounds (--preset careful) may help"
         yield "poses", f"{results['search']} search, then {results['rounds']} rounds of refinement: {ended}"
     if results.get("defocus_change") is not None:
-        yield "defocus", f"moved by {results['defocus_change']:.0f} Å (median)"
+        moved, error = results["defocus_change"], results["defocus_error"]
+        yield "defocus", f"moved by {moved:.0f} Å (median), each known to {error:.0f} Å"
     if results.get("contrast_spread") is not None:
         yield "contrast", f"differs by {100 * results['contrast_spread']:.0f} % between particles (standard deviation)"

@@ -24,6 +24,7 @@ from hoarfrost.data.dataset import CPU
 from hoarfrost.optimise.events import Listener, Message, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, run_stages
 from hoarfrost.physics.aberrations import projection_limit
+from hoarfrost.poses.defocus import DefocusChange
 from hoarfrost.reconstruct.final_maps import FinalMaps, finish_maps
 from hoarfrost.reconstruct.prologue import (
     StageTimes,
@@ -32,7 +33,7 @@ from hoarfrost.reconstruct.prologue import (
     working_folder,
 )
 from hoarfrost.reconstruct.refine_plan import first_state, make_plan
-from hoarfrost.reconstruct.refined_optics import refined_optics
+from hoarfrost.reconstruct.refined_optics import defocus_of, refined_optics
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.types import Particles, Volume
 
@@ -50,7 +51,7 @@ class RefineResult:
     search: str  # "global" or "local"
     rounds: int
     settled: bool
-    defocus: Float[Tensor, "n"] | None  # Å; what was added to the table's; None where it was not refined
+    defocus: DefocusChange | None  # what was added to the table's; None where it was not refined
     contrast: Float[Tensor, "n"] | None  # of each particle, 1 on average; None where it was not measured
     timings: dict[str, float]
 
@@ -131,7 +132,7 @@ def refine(
         search=plan.search,
         rounds=int(state["rounds"]),
         settled=bool(state["settled"]),
-        defocus=state.get("defocus"),
+        defocus=defocus_of(state),
         contrast=state.get("contrast"),
         timings=times.seconds,
     )

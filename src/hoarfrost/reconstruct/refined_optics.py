@@ -29,10 +29,16 @@ GROUP_SAMPLE = 1000
 """Particles of a group, in each half, by which its defocus is judged: they bring it to within a few Å."""
 
 
+def defocus_of(state: State) -> DefocusChange | None:
+    """What a state says about the defocus."""
+    return DefocusChange(state["defocus"], state["defocus.deviation"]) if "defocus" in state else None
+
+
 def refined_optics(optics: Optics, state: State) -> Optics:
     """The optics of a table with what a state says about them."""
-    if "defocus" in state:
-        optics = DefocusChange(state["defocus"], state["defocus.deviation"]).applied(optics)
+    defocus = defocus_of(state)
+    if defocus is not None:
+        optics = defocus.applied(optics)
     if "contrast" in state:
         factor = state["contrast"].to(optics.scale)
         # Images that were multiplied by C are modelled by its square.

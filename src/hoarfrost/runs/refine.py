@@ -124,7 +124,8 @@ def conclude(folder: RunFolder, result: RefineResult, config: RefineConfig) -> N
         "search": result.search,
         "rounds": result.rounds,
         "settled": result.settled,
-        "defocus_change": None if result.defocus is None else float(result.defocus.abs().median()),
+        "defocus_change": None if result.defocus is None else float(result.defocus.change.abs().median()),
+        "defocus_error": None if result.defocus is None else float(result.defocus.deviation.median()),
         "contrast_spread": None if result.contrast is None else float(result.contrast.std()),
         "b_factor": b_factor,
         "local_resolution": {
