@@ -25,7 +25,8 @@ def show_summary(folder: RunFolder, console: Console) -> None:
     table.add_row("[dim]report[/]", escape(str(folder.path / "report.html")))
     verdict = results["verdict"]
     console.print(
-        f"[bold]{escape(str(folder.path))}[/] is finished. [{_COLOURS[verdict['level']]}]{verdict['headline']}[/]"
+        f"[bold]{escape(str(folder.path))}[/] is finished. [{_COLOURS[verdict['level']]}]{verdict['headline']}[/]",
+        soft_wrap=True,
     )
     for warning in manifest.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
