@@ -99,7 +99,7 @@ def shift_scatter(shifts: Float[Tensor, "n 2"]) -> Figure:
 
 
 def confidence_histogram(confidence: Float[Tensor, "n"]) -> Figure:
-    """Posterior probability of each particle's best pose."""
+    """How probably each particle's pose is right."""
     values = confidence.detach().double().cpu().numpy()
     figure = new_figure(8.0, 3.0)
     axes = figure.subplots()

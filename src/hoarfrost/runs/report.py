@@ -244,7 +244,8 @@ def _pose_pictures(data: ReportData) -> Iterator[Picture]:
             yield Picture(
                 "confidence",
                 "Confidence of the poses",
-                "Good: most particles to the right; a peak at the left is junk or particles too noisy to place.",
+                "The probability that a pose is within 10 degrees of the truth; their mean is the share of right poses to "
+                "expect. Good: most particles to the right; a peak at the left is junk or particles too noisy to place.",
                 figures.confidence_histogram(poses.confidence),
             )
         yield Picture(
