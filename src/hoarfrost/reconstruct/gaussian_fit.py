@@ -43,11 +43,14 @@ VOXELS_A_GAUSSIAN = 8.0
 FIRST_SCALE, LEAST_SCALE = 0.5, 0.45
 """Deviations at first, in mean distances of the Gaussians; and the floor, in half periods of the finest frequency."""
 
-OVERSAMPLING = 1.5
+OVERSAMPLING = 1.25
 """Voxels to half a period of the finest frequency of a level: what aliases is far beyond, where Gaussians end."""
 
 LEAST_WIDTH = 0.8
 """Deviation in voxels of its grid with which the narrowest Gaussian is drawn."""
+
+EDGE = 4.0
+"""Pixels about the support that the grid of a fit holds as well."""
 
 RATES = {"centres": 0.2, "raw_masses": 0.1, "raw_scales": 0.06, "raw_quaternions": 0.03}
 """Of Adam; that of the centres in half periods of the finest frequency, others as relative changes."""
@@ -187,10 +190,11 @@ class _Frame:
     def extent(self) -> float:
         return self.sums.grid.box * self.setting.voxel_size
 
-    @property
+    @cached_property
     def half_width(self) -> float:
-        """Of the grid on which Gaussians are drawn, in pixels."""
-        return min(0.5 * self.sums.grid.box, 1.1 * self.setting.radius / self.setting.voxel_size)
+        """Of the grid on which Gaussians are drawn, in pixels: it holds the support and what blurs its edge."""
+        places = (self.support.data > 0.01).nonzero() - self.sums.grid.box // 2
+        return min(0.5 * self.sums.grid.box, float(places.abs().max()) + EDGE)
 
     def half_period(self, limit: int) -> float:
         """Half a period of the frequency of a shell, in Å."""
