@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from hoarfrost.data.contrast import contrast_of
-from hoarfrost.data.forecast import forecast
+from hoarfrost.data.forecast import forecast, stored_limit
 from hoarfrost.data.plausibility import good_box
 from hoarfrost.data.preflight import inspect
 from hoarfrost.errors import InputError
+from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.transforms import fourier_transform_2d, inverse_fourier_transform_2d
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.io.particles import read_particles
@@ -265,7 +266,10 @@ def test_uneven_and_unnormalised_backgrounds(generator: torch.Generator) -> None
 def test_disk_and_memory_are_forecast(generator: torch.Generator, tmp_path: Path) -> None:
     particles = stack(generator, 0.1, count=40)
     expected = forecast(particles, limit=16, workspace=tmp_path / "new" / "run")
-    assert expected.disk == pytest.approx(8 * 40 * math.pi * 16**2 / 2, rel=0.03)
+    # A small band is stored whole, of a large one only what refinement needs; four bytes a coefficient.
+    assert expected.disk == pytest.approx(4 * 40 * math.pi * ((particles.box - 1) // 2) ** 2 / 2, rel=0.03)
+    assert stored_limit(Band.to_nyquist(256), 32) == 32
+    assert stored_limit(Band(256, 20), 32) == 20
     assert expected.disk_free is not None
     assert list(expected.concerns) == []
     full = dataclasses.replace(expected, disk_free=0.5 * expected.disk, memory_installed=1e8)

@@ -86,7 +86,7 @@ def test_a_result_says_how_it_was_found(solved):
     assert all(len(start.scores) == SMALL.start_steps for start in result.starts)
     confidence = result.particles.poses.confidence
     assert ((confidence > 0) & (confidence <= 1)).all()
-    assert {"prepare", "start-1", "choose", "full-pass", "refine-8", "refine-12", "maps"} <= set(result.timings)
+    assert {"prepare", "start-1", "choose", "full-pass", "refine-8", "search-again-1", "maps"} <= set(result.timings)
     assert 0 < result.throughput["search_fraction_of_peak"] < 1
     assert result.verdict.level != "bad"
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from hoarfrost.data.forecast import readable_size
+from hoarfrost.data.forecast import STORED_BYTES, readable_size
 from hoarfrost.errors import InputError
 from hoarfrost.fourier.band import Band
 from hoarfrost.kernels.images import normalise_images
@@ -33,6 +33,9 @@ NOISE_SAMPLE = 2000
 
 IMAGES_AT_ONCE = 32
 """Images normalised and transformed together: few enough to stay in a core's cache."""
+
+LARGEST_STORED = 65504.0
+"""The largest number of half precision."""
 
 LEAST_NOISE = 1e-3
 """Share of the images' power that counts as noise at least: no model of an image is better than that."""
@@ -99,7 +102,11 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class BandStack:
-    """The whitened band vectors of a stack in one flat file, and the optics to model them."""
+    """The whitened band vectors of a stack in one flat file, and the optics to model them.
+
+    They are kept in half precision: noise has unit power in every coefficient, a thousandth of which is lost. What
+    would not fit into its range (65,504 deviations of the noise) is cut off.
+    """
 
     path: Path
     band: Band
@@ -118,7 +125,7 @@ class BandStack:
         self._mapping.madvise(mmap.MADV_DONTNEED)
         return BandImages(
             band,
-            torch.from_numpy(picked),
+            torch.view_as_complex(torch.from_numpy(picked).float()),
             whitened_transfer(self.optics[rows], band, self.noise),
             None if self._matrices is None else self._matrices[rows].float(),
         ).to(self.device)
@@ -133,17 +140,21 @@ class BandStack:
     def write(self, rows: slice, particles: Particles, normalisation: Normalisation) -> None:
         """Normalise, transform, whiten and store these particles of the stack."""
         index = torch.arange(len(self))[rows]
-        vectors = whitened_vectors(particles, index, self.band, normalisation, self.noise).to(torch.complex64)
+
+        def store(part: Tensor) -> None:
+            vectors = torch.view_as_real(whitened_part(particles, part, self.band, normalisation, self.noise))
+            values = vectors.clamp(-LARGEST_STORED, LARGEST_STORED).half().numpy()
+            _write_at(file.fileno(), values.data.cast("B"), int(part[0]) * values[0].nbytes)
+
         try:
             with self.path.open("r+b") as file:
-                file.seek(int(index[0]) * len(self.band) * vectors.element_size())
-                file.write(vectors.numpy().data)
+                map_parts(store, index.split(IMAGES_AT_ONCE), CPU)
         except OSError as error:
             raise InputError(f"{self.path}: cannot store the transformed images ({error.strerror})") from error
 
     def allocate(self) -> None:
         """Create the file in its full size; a disk without room shows here and not halfway."""
-        size = len(self) * len(self.band) * 8
+        size = len(self) * len(self.band) * STORED_BYTES
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("wb") as file:
@@ -161,11 +172,18 @@ class BandStack:
 
     @cached_property
     def _vectors(self) -> np.ndarray:
-        return np.frombuffer(self._mapping, dtype=np.complex64).reshape(len(self), len(self.band))
+        return np.frombuffer(self._mapping, dtype=np.float16).reshape(len(self), len(self.band), 2)
 
     @cached_property
     def _matrices(self) -> Tensor | None:
         return sampled_frequency_matrices(self.optics, self.pixel_size)
+
+
+def _write_at(file: int, values: memoryview, offset: int) -> None:
+    # One call may write less than it was given.
+    while len(values) > 0:
+        count = os.pwrite(file, values, offset)
+        values, offset = values[count:], offset + count
 
 
 def _reserve(file: int, size: int) -> None:
@@ -204,14 +222,25 @@ def whitened_vectors(
     """What :func:`whitened_images` does, without the transfer functions."""
 
     def transform(part: Tensor) -> Tensor:
-        optics = particles.optics[part]
-        vectors = band.from_images(normalisation.apply(particles.images.read(part)))
-        phase = antisymmetric_phase(optics, band.frequency)
-        if phase is not None:
-            vectors = vectors * torch.polar(torch.ones_like(phase), -phase).to(vectors.dtype)
-        return vectors * inverse_deviation(optics, band, noise)
+        return whitened_part(particles, part, band, normalisation, noise)
 
     return torch.cat(map_parts(transform, rows.split(IMAGES_AT_ONCE), CPU))
+
+
+def whitened_part(
+    particles: Particles,
+    rows: Int[Tensor, "b"],
+    band: Band,
+    normalisation: Normalisation,
+    noise: Float[Tensor, "groups shells"],
+) -> Complex[Tensor, "b m"]:
+    """The vectors of as many images as are best transformed together."""
+    optics = particles.optics[rows]
+    vectors = band.from_images(normalisation.apply(particles.images.read(rows)))
+    phase = antisymmetric_phase(optics, band.frequency)
+    if phase is not None:
+        vectors = vectors * torch.polar(torch.ones_like(phase), -phase).to(vectors.dtype)
+    return vectors * inverse_deviation(optics, band, noise)
 
 
 def whitened_transfer(optics: Optics, band: Band, noise: Float[Tensor, "groups shells"]) -> Float[Tensor, "n m"]:

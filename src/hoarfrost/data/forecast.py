@@ -18,6 +18,18 @@ _PER_VOXEL = 144
 transforms that finish the maps."""
 
 
+STORED_BYTES = 4
+"""Bytes on disk of a coefficient of an image: two numbers in half precision."""
+
+STORED_WHOLE = 8192
+"""Bands of this many coefficients or fewer are stored whole, so that the images are read and transformed only once."""
+
+
+def stored_limit(whole: Band, needed: int) -> int:
+    """Last shell of the band to be stored: all of a small one, else what the refinement of poses needs."""
+    return whole.limit if len(whole) <= STORED_WHOLE else min(needed, whole.limit)
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Bytes that a run will want, and what was found: None where nothing could be measured."""
@@ -48,20 +60,21 @@ class Forecast:
 
 
 def forecast(particles: Particles, limit: int | None = None, workspace: Path | None = None) -> Forecast:
-    """Disk for the band vectors (8 bytes a coefficient) and memory for maps of this box.
+    """Disk for the band vectors and memory for maps of this box.
 
     Parameters
     ----------
     particles : Particles
     limit : int, optional
-        Last shell of the band that is stored; up to Nyquist without it.
+        Last shell that poses are refined in; up to Nyquist without it.
     workspace : Path, optional
         Folder that is to hold the band vectors; it need not exist yet.
     """
     box = particles.box
-    band = Band.to_nyquist(box) if limit is None else Band(box, min(limit, (box - 1) // 2))
+    whole = Band.to_nyquist(box)
+    band = Band(box, stored_limit(whole, whole.limit if limit is None else limit))
     return Forecast(
-        disk=8.0 * len(particles) * len(band),
+        disk=float(STORED_BYTES) * len(particles) * len(band),
         memory=_PROGRAM + _PER_VOXEL * float(box) ** 3,
         disk_free=None if workspace is None else _free(workspace),
         memory_installed=_installed(),

@@ -16,6 +16,7 @@ import torch
 
 from hoarfrost.analysis.verdict import Evidence
 from hoarfrost.data.dataset import CPU, BandStack
+from hoarfrost.data.forecast import stored_limit
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.optimise.events import Event, Listener, Message, StepDone, listeners, silent
@@ -95,9 +96,13 @@ class Plan:
         limits = sorted({min(level, self.stack.band.limit) for level in config.levels})
         # From a band of 16 shells on poses are good enough to search again, and to divide the map.
         turn = next((limit for limit in limits if limit >= 16), limits[-1])
-        common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n <= turn]
+        # The second search refines the present poses as well.
+        until = turn if config.rivals and turn > limits[0] else turn + 1
+        common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n < until]
         further = [n for n in limits if n > turn]
-        stages: list[Stage] = [*common, *self._search_again(turn), FindJunk(self._half_maps(turn), config.seed)]
+        stages: list[Stage] = [*common, *self._search_again(turn)]
+        if config.junk:
+            stages.append(FindJunk(self._half_maps(turn), config.seed))
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]
             further = further or [turn]
@@ -140,12 +145,14 @@ def make_plan(particles: Particles, config: AbInitioConfig, workspace: Path, dev
     box = particles.box
     extent = box * particles.pixel_size
     furthest = furthest_shell(particles, config.max_resolution)
+    if config.map_limit is not None:
+        furthest = min(furthest, config.map_limit)
     radius = 0.5 * config.diameter * 1.05 if config.diameter is not None else 0.42 * extent
     prepare, maps = first_and_last_stage(
         particles,
         radius=radius,
         furthest=furthest,
-        stored=min(max(config.levels), furthest),
+        stored=stored_limit(Band(box, furthest), max(config.levels)),
         invert=config.invert,
         workspace=workspace,
         device=device,
@@ -182,7 +189,7 @@ def ab_initio(
     config : AbInitioConfig, optional
         Settings; those of ``preset`` where not given.
     workspace : Path, optional
-        Folder for the transformed images (8 bytes a coefficient); a temporary one where not given.
+        Folder for the transformed images (4 bytes a coefficient); a temporary one where not given.
     device : torch.device
         Where batches of images are worked on; the state stays in the computer's memory.
     store, listener, should_stop
@@ -240,7 +247,7 @@ def _result(
         for i in range(len(state["start.scores"]))
     )
     posed = particles.replace(
-        poses=poses_of(state, particles), half=state["half"], classes=state.get("class"), junk=state["junk"]
+        poses=poses_of(state, particles), half=state["half"], classes=state.get("class"), junk=state.get("junk")
     )
     divisions = tuple(state["division.agreement"].tolist()) if config.classes > 1 else ()
     evidence = Evidence(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -28,6 +29,7 @@ from hoarfrost.kernels.spread import spread_images
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.poses.likelihood import SliceBank, search_teraflop, weighted_data
+from hoarfrost.poses.rough_shifts import nearby, rough_shifts
 from hoarfrost.poses.search import Candidates, ExhaustiveSearch, search_bank
 from hoarfrost.reconstruct.backprojection import BackProjection, node_shells
 from hoarfrost.reconstruct.half_maps import JOINED_RESOLUTION, inside
@@ -73,6 +75,11 @@ class CoarseModel:
     symmetry: str
     orientations: OrientationGrid
     shifts: Float[Tensor, "t 2"]  # pixels of the images
+
+    @cached_property
+    def near_shifts(self) -> Float[Tensor, "s 2"]:
+        """Shifts that are searched about a place already known roughly."""
+        return nearby(self.shifts)
 
     def grid(self, limit: int) -> SliceGrid:
         """The slice grid of the running sums."""
@@ -155,12 +162,13 @@ class AnnealedMap:
         images = self.stack.images(self._batch(state, step), band)
         weight = band.at_shells(1 / noise).float()
 
-        search = self.model.search(weight, self.schedule.keep, random_rotations(1, generator)[0])
-        bank = search.bank(self.model.density(sums), band)
-        found = search_bank(images, bank, self.model.shifts, weight, self.schedule.keep)
+        frame, density = random_rotations(1, generator)[0], self.model.density(sums)
+        images = images.centred(rough_shifts(images, density, self.model.shifts, weight, frame))
+        bank = self.model.search(weight, self.schedule.keep, frame).bank(density, band)
+        found = search_bank(images, bank, self.model.near_shifts, weight, self.schedule.keep)
         spread = assignment(found.log_likelihood, self.schedule.effective_number(step))
         fresh = BackProjection.empty(sums.grid, self.stack.device)
-        insert_assigned(fresh, images, bank, found, spread, self.model.shifts, weight, self.model.symmetry)
+        insert_assigned(fresh, images, bank, found, spread, self.model.near_shifts, weight, self.model.symmetry)
         noise = self._update_noise(noise, state[f"{self.name}.power"], images, bank, found)
         score = float(found.log_likelihood[:, 0].mean())
         scores = torch.cat([state[f"{self.name}.scores"], torch.tensor([score])])
@@ -169,7 +177,7 @@ class AnnealedMap:
             f"{self.name}.noise": noise,
             f"{self.name}.scores": scores,
         }
-        work = search_teraflop(len(images), len(self.model.shifts), bank)
+        work = search_teraflop(len(images), len(self.model.near_shifts), bank)
         return state, {"score": score, "band": band.limit, WORK: work}
 
     def _begin(self, state: State, generator: torch.Generator) -> State:
@@ -212,7 +220,7 @@ class AnnealedMap:
     ) -> Tensor:
         """Half the old variance, half that of the residuals at the best poses, between pure noise and pure image."""
         slices = bank.at(found.orientation[:, 0]) * images.transfer
-        residual = images.centred(self.model.shifts[found.shift[:, 0]]).vectors - slices
+        residual = images.centred(self.model.near_shifts[found.shift[:, 0]]).vectors - slices
         seen = images.band.shell_mean(residual.abs().square().mean(0)).cpu()
         updated = noise.clone()
         inner = slice(1, images.band.limit + 1)

@@ -14,6 +14,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.likelihood import search_teraflop
+from hoarfrost.poses.rough_shifts import rough_shifts
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import WORK, CoarseModel
 from hoarfrost.reconstruct.backprojection import BackProjection
@@ -62,16 +63,19 @@ class FullPass:
         density = self.model.density(sums)
         weight = band.at_shells(1 / state[f"half-{half}.noise"]).float()
         bank = self.model.search(weight, 0, frame).bank(density, band)
-        found = search_bank(self.stack.images(rows, band), bank, self.model.shifts, weight, 16)
+        images = self.stack.images(rows, band)
+        rough = rough_shifts(images, density, self.model.shifts, weight, frame)
+        found = search_bank(images.centred(rough), bank, self.model.near_shifts, weight, 16)
+        shifts = rough + self.model.near_shifts[found.shift[:, 0]]
         rotations = bank.rotations[found.orientation[:, 0]].double()
         centre = (rotations @ state["centre"].double())[:, :2]
         for key, value in (
             ("rotations", rotations),
-            ("shifts", self.model.shifts[found.shift[:, 0]].double() + centre),
+            ("shifts", shifts.double() + centre),
             ("score", found.log_likelihood[:, 0]),
         ):
             state[key] = state[key].index_copy(0, rows, value)
-        return search_teraflop(len(rows), len(self.model.shifts), bank)
+        return search_teraflop(len(rows), len(self.model.near_shifts), bank)
 
 
 def split_halves(count: int, groups: Int[Tensor, "n"] | None, seed: int) -> Int[Tensor, "n"]:

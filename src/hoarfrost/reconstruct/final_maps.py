@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
-from hoarfrost.data.dataset import CPU, Normalisation, whitened_images
+from hoarfrost.data.dataset import CPU, BandImages, BandStack, Normalisation, whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
@@ -26,13 +26,17 @@ IMAGES_A_STEP = 2048
 
 @dataclass(frozen=True)
 class SumHalfMaps:
-    """Back-project every image, read again in the whole band, into the sums of its half."""
+    """Back-project every image, in the whole band, into the sums of its half.
+
+    Images are read and transformed again, unless ``stack`` holds as much of them.
+    """
 
     particles: Particles
     normalisation: Normalisation
     noise: Float[Tensor, "groups shells"]
     limit: int
     device: torch.device = CPU
+    stack: BandStack | None = None
     name: str = "maps"
     title: str = "Reconstructing the half-maps"
 
@@ -54,17 +58,22 @@ class SumHalfMaps:
 
         def sums(number: int) -> Tensor:
             mine = rows[state["half"][rows] == number]
-            sums = BackProjection.empty(self.grid, self.device)
-            if step > 0:
-                sums.sums = state[f"sums.{number}"].to(self.device)
+            if step == 0:
+                sums = BackProjection.empty(self.grid, self.device)
+            else:
+                sums = BackProjection(self.grid, state[f"sums.{number}"].to(self.device))
             for part in mine.split(images_at_once(band)):
-                images = whitened_images(self.particles, part, band, self.normalisation, self.noise)
-                sums.add(images.to(self.device), state["rotations"][part], state["shifts"][part])
+                sums.add(self._images(part, band), state["rotations"][part], state["shifts"][part])
             return sums.sums.cpu()
 
         first, second = map_parts(sums, (1, 2), self.device)
         state = state | {"sums.1": first, "sums.2": second}
         return state, {"images": float(rows[-1] + 1)}
+
+    def _images(self, rows: Int[Tensor, "b"], band: Band) -> BandImages:
+        if self.stack is not None and self.stack.band.limit >= band.limit:
+            return self.stack.images(rows, band)
+        return whitened_images(self.particles, rows, band, self.normalisation, self.noise).to(self.device)
 
 
 @dataclass(frozen=True)

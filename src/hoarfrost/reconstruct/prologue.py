@@ -80,7 +80,8 @@ def first_and_last_stage(
     normalisation = Normalisation(min(radius / pixel_size, 0.46 * box), invert)
     noise = estimate_noise(particles, Band(box, furthest), normalisation)
     stack = BandStack(workspace / "bands.bin", Band(box, stored), particles.optics, pixel_size, noise, device)
-    return Prepare(particles, stack, normalisation), SumHalfMaps(particles, normalisation, noise, furthest, device)
+    maps = SumHalfMaps(particles, normalisation, noise, furthest, device, stack)
+    return Prepare(particles, stack, normalisation), maps
 
 
 def halves(particles: Particles, seed: int) -> Int[Tensor, "n"]:

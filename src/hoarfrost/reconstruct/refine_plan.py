@@ -122,7 +122,11 @@ class Plan:
             self._seen(lambda stack: JoinFrames(stack, limit, symmetry)),
             WithOptics(
                 self.particles.optics,
-                lambda optics: replace(self.maps, particles=self.particles.replace(optics=optics)),
+                lambda optics: replace(
+                    self.maps,
+                    particles=self.particles.replace(optics=optics),
+                    stack=replace(self.stack, optics=optics),
+                ),
             ),
         ]
 

@@ -36,8 +36,10 @@ class AbInitioConfig(RunConfig):
     shift_extent: float = Field(0.075, ge=0, lt=0.5, description="largest shift searched, share of the box")
     shift_count: int = Field(7, ge=1)
     levels: tuple[int, ...] = (12, 16, 24, 32)
-    iterations: int = Field(3, ge=1)
+    iterations: int = Field(2, ge=1)
     rivals: int = Field(3, ge=0, description="other optima tried for every particle; 0 leaves out the second search")
+    junk: bool = Field(True, description="look for images without a particle")
+    map_limit: int | None = Field(None, ge=6, description="last shell of the maps; that of the images where not given")
 
     @classmethod
     def from_preset(cls, preset: Preset = "default", **changes: object) -> AbInitioConfig:
@@ -46,14 +48,23 @@ class AbInitioConfig(RunConfig):
 
 
 _PRESETS: dict[Preset, dict[str, object]] = {
-    "fast": {"starts": 2, "levels": (12, 20), "rivals": 0},
+    "fast": {
+        "starts": 2,
+        "start_steps": 30,
+        "start_batch": 400,
+        "half_steps": 8,
+        "levels": (14,),
+        "rivals": 0,
+        "junk": False,
+        "map_limit": 32,
+    },
     "default": {},
     "careful": {
         "starts": 6,
         "further_starts": 4,
         "start_steps": 60,
         "levels": (12, 16, 24, 32, 48),
-        "iterations": 4,
+        "iterations": 3,
         "rivals": 5,
     },
 }
