@@ -50,10 +50,10 @@ class AbInitioConfig(RunConfig):
 _PRESETS: dict[Preset, dict[str, object]] = {
     "fast": {
         "starts": 2,
-        "start_steps": 30,
-        "start_batch": 400,
+        "start_steps": 24,
+        "start_limit": 12,
         "half_steps": 8,
-        "levels": (14,),
+        "levels": (12, 16),
         "rivals": 0,
         "junk": False,
         "map_limit": 32,

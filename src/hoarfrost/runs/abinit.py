@@ -31,14 +31,17 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     """What a run will take, within a factor of two or so; shared or old machines take longer.
 
     The rates are those of two cores of a server of 2024, with a little added: for every image of a start, for the two
-    searches of all images, for every image and squared Fourier pixel of a refinement, and for every pixel of the maps.
+    searches of all images, for every image and squared Fourier pixel of a refinement, and for every pixel read and every
+    squared Fourier pixel of the maps.
     """
-    levels = [min(level, (box - 1) // 2) for level in config.levels]
+    last = (box - 1) // 2
+    levels = [min(level, last) for level in config.levels]
     batches = config.starts * config.start_steps + 2 * config.half_steps
-    starts = batches * min(config.start_batch, count) * 1.7e-4
-    searches = 1.2e-4 + (2.7e-4 if config.rivals else 0.0)
+    starts = batches * min(config.start_batch, count) * 1.2e-4
+    searches = 0.6e-4 + (1.5e-4 if config.rivals else 0.0)
     refinement = 1.2e-7 * sum(level**2 for level in levels) * config.iterations / 3
-    work = starts + count * (searches + refinement + 1.8e-8 * box**2)
+    maps = 3e-9 * box**2 + 3.5e-8 * min(last, config.map_limit or last) ** 2
+    work = starts + count * (searches + refinement + maps)
     return 12.0 + 2 / threads * work * (1.0 if library() is not None else WITHOUT_KERNELS)
 
 
