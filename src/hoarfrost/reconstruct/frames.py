@@ -19,15 +19,19 @@ from hoarfrost.analysis.fsc import fourier_shell_correlation
 from hoarfrost.analysis.interpolation import move_volume
 from hoarfrost.analysis.map_alignment import align_maps
 from hoarfrost.data.dataset import BandStack
+from hoarfrost.fourier.transforms import resample_centred
 from hoarfrost.geometry.rotations import matrix_to_rotation_vector, rotation_vector_to_matrix
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection
-from hoarfrost.reconstruct.half_maps import half_sums, inside
+from hoarfrost.reconstruct.half_maps import half_sums, inside, small_box
 from hoarfrost.types import Volume
 
 FURTHEST = 0.26
 """Radians (15 degrees). Maps that lie further apart than this do not differ by a drift: there is no common map."""
+
+SHELLS = 16
+"""Shells in which the maps are laid over each other: six numbers need no more, and these hold most of the signal."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,13 @@ def motion_between(
 
     None where they lie apart by more than a drift, or already together, or do not agree better for it.
     """
-    voxel_size = extent / first.grid.box
+    voxel_size, reach = extent / first.grid.box, min(first.grid.limit, SHELLS)
     mask = soft_sphere(first.grid.box, radius / voxel_size, 3.0).to(first.sums)
+    box = small_box(first.grid.box, reach)
     maps = [
-        Volume(inside(half.volume(0.1 * half.weight_per_shell), mask).cpu(), voxel_size)
+        Volume(
+            resample_centred(inside(half.volume(0.1 * half.weight_per_shell), mask), box, (0, 1, 2)).cpu(), extent / box
+        )
         for half in (first.folded(), second.folded())
     ]
     found = align_maps(maps[1], maps[0], hands=False, start=GlobalAlignment(_a_little_off(), False, 1.0))
@@ -81,7 +88,7 @@ def motion_between(
     if motion.angle > FURTHEST or drift < 0.02 * voxel_size:
         return None
     laid = move_volume(maps[1], motion.rotation, motion.shift)
-    shells = slice(1, first.grid.limit + 1)
+    shells = slice(1, reach + 1)
     before, after = (fourier_shell_correlation(maps[0], one)[shells].mean() for one in (maps[1], laid))
     return motion if after > before else None
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from hoarfrost.analysis.fsc import fourier_shell_correlation
 from hoarfrost.analysis.map_alignment import align_maps
 from hoarfrost.analysis.symmetry_axes import find_symmetry_axes
-from hoarfrost.data.dataset import BandStack
+from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.symmetry import point_group
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import estimate_diameter
 from hoarfrost.poses.search import search_bank
@@ -62,11 +63,12 @@ class ChooseStart:
         scores = self._scores(state, densities)
         best = int(torch.tensor(scores).argmax())
         maps = [Volume(density.volume.cpu(), density.voxel_size) for density in densities]
+        agreement = map_parts(lambda one: map_agreement(one, maps[best], self.limit), maps, CPU)
         state = state | {
             "radius": torch.tensor(self._radius(maps[best])),
             "centre": centre_of_mass(maps[best].data) * (self.model.pixel_size / self.stack.pixel_size),
             "start.scores": torch.tensor(scores),
-            "start.agreement": torch.tensor([map_agreement(one, maps[best], self.limit) for one in maps]),
+            "start.agreement": torch.tensor(agreement),
             "start.chosen": torch.tensor(best),
             "noise": state[f"start-{best + 1}.noise"],
             "power": state[f"start-{best + 1}.power"],
