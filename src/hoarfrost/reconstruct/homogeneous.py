@@ -44,7 +44,7 @@ from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.reconstruct.updates import FittedMaps, MeasureContrast
 from hoarfrost.reconstruct.wiener import WienerFit
 from hoarfrost.representations.base import Density
-from hoarfrost.types import HalfMaps, Particles, Volume
+from hoarfrost.types import HalfMaps, Optics, Particles, Volume
 
 MARGIN = 1.05
 """The sphere that holds the density is larger than the particle by this factor."""
@@ -108,11 +108,15 @@ class Plan:
         return 5 if config.poses == "refine" else 2 if config.contrast else 1
 
     @property
+    def stored(self) -> bool:
+        """Whether the transformed images are stored: for what is measured between epochs."""
+        return (self.config.poses == "refine" or self.config.contrast) and self.epochs > 1
+
+    @property
     def stages(self) -> list[Stage]:
         """Everything from reading the images to the last fit."""
         joined = self.fit.joined()
-        updates = self.config.poses == "refine" or self.config.contrast
-        stages: list[Stage] = [self.prepare] if updates and self.epochs > 1 else []
+        stages: list[Stage] = [self.prepare] if self.stored else []
         for epoch in range(1, self.epochs + 1):
             if epoch > 1:
                 stages += self._updates(epoch - 1)
@@ -129,8 +133,12 @@ class Plan:
 
     def _reading(self, epoch: int) -> Stage:
         maps = replace(self.maps, name=f"maps-{epoch}", title="Back-projecting the images")
-        optics = self.particles.optics
-        return WithOptics(optics, lambda found: replace(maps, particles=self.particles.replace(optics=found)))
+
+        def seen(optics: Optics) -> SumHalfMaps:
+            stack = replace(self.stack, optics=optics) if self.stored else None
+            return replace(maps, particles=self.particles.replace(optics=optics), stack=stack)
+
+        return WithOptics(self.particles.optics, seen)
 
     def _updates(self, epoch: int) -> list[Stage]:
         """What is measured against the densities of an epoch."""
