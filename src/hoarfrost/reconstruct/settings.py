@@ -50,7 +50,7 @@ class AbInitioConfig(RunConfig):
 _PRESETS: dict[Preset, dict[str, object]] = {
     "fast": {
         "starts": 2,
-        "start_steps": 24,
+        "start_steps": 30,
         "start_limit": 12,
         "half_steps": 8,
         "levels": (12, 16),
