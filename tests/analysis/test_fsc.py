@@ -197,3 +197,23 @@ def test_maps_on_different_grids_are_refused() -> None:
             fourier_shell_correlation(volume, other, mask)
     with pytest.raises(InputError, match="cubic"):
         fourier_shell_correlation(Volume(torch.zeros(4, 5, 6), 1.0), volume)
+
+
+def test_maps_that_end_at_a_shell_are_not_said_to_go_beyond_it(generator):
+    # Two noisy copies of a map that hold nothing beyond shell 8; a mask leaks the last shells into those beyond.
+    box, last = 32, 8
+    axis = torch.arange(box) - box // 2
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    inside = torch.fft.ifftshift((x**2 + y**2 + z**2).sqrt().round() <= last)
+
+    def low(volume):
+        return torch.fft.ifftn(torch.fft.fftn(volume) * inside).real
+
+    signal = torch.randn(box, box, box, generator=generator)
+    halves = [low(signal + 0.3 * torch.randn(signal.shape, generator=generator)) for _ in range(2)]
+    mask = Volume(((x**2 + y**2 + z**2) < 36).float(), 2.0)
+    fsc = validate_half_maps(HalfMaps(*(Volume(half, 2.0) for half in halves)), mask)
+    assert float(fsc.corrected[last + 1 :].max()) > 0.5
+    ended = fsc.ending_at(last)
+    assert box * 2.0 / (last + 1) <= ended.resolution() <= box * 2.0 / last
+    torch.testing.assert_close(ended.corrected[: last + 1], fsc.corrected[: last + 1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +121,12 @@ class HalfMapFSC:
     def resolution(self, threshold: float = 0.143, curve: Curve = "corrected") -> float:
         """First crossing of a curve in Å (see :func:`first_crossing`)."""
         return first_crossing(self.frequency, getattr(self, curve), threshold)
+
+    def ending_at(self, shell: int) -> HalfMapFSC:
+        """The curves of maps that hold nothing beyond a shell: 0 there, where the mask's leakage would correlate."""
+        beyond = torch.arange(len(self.frequency)) > shell
+        names = ("unmasked", "masked", "randomised", "corrected")
+        return replace(self, **{name: getattr(self, name).masked_fill(beyond, 0.0) for name in names})
 
     def write_csv(self, path: Path) -> None:
         """One row a shell; the first crossings stand in comment lines above the header."""

@@ -105,7 +105,12 @@ def finish_maps(
     joined = first + second
     halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
     return validated_maps(
-        halves, lambda fsc: filtered_map(joined, fsc, first, second), radius=radius, seed=seed, mask=mask
+        halves,
+        lambda fsc: filtered_map(joined, fsc, first, second),
+        radius=radius,
+        seed=seed,
+        mask=mask,
+        limit=grid.limit,
     )
 
 
@@ -116,15 +121,17 @@ def validated_maps(
     radius: float,
     seed: int,
     mask: Volume | None = None,
+    limit: int | None = None,
 ) -> FinalMaps:
     """Mask, FSC and final map of two half-maps; ``filtered`` makes the map of all images by an FSC, ``radius`` in Å.
 
-    The mask is made from the map where none is given.
+    The mask is made from the map where none is given. ``limit`` is the last shell of maps that end before Nyquist.
     """
     box, voxel_size = halves.first.box, halves.first.voxel_size
+    last = limit if limit is not None and limit < (box - 1) // 2 else box // 2
     sphere = soft_sphere(box, radius / voxel_size, 4.0)
     if mask is None:
-        rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
+        rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed).ending_at(last)
         shape = mask_from_map(
             Volume(inside(filtered(rough), sphere), voxel_size),
             threshold=None,
@@ -133,7 +140,7 @@ def validated_maps(
             lowpass_angstrom=max(15.0, 3 * rough.resolution(0.143)),
         )
         mask = Volume(shape.data * sphere, voxel_size)
-    fsc = validate_half_maps(halves, mask, seed)
+    fsc = validate_half_maps(halves, mask, seed).ending_at(last)
     return FinalMaps(Volume(inside(filtered(fsc), sphere), voxel_size), halves, mask, fsc)
 
 
