@@ -12,7 +12,6 @@ from hoarfrost.analysis.confidence import likelihood_gap
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
-from hoarfrost.poses.rough_shifts import rough_shifts
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.representations.voxel import FourierVolume
@@ -76,10 +75,9 @@ class Rivals:
     ) -> Contest:
         """The best poses of the whole grid, turned by ``frame``."""
         bank = self.model.search(weight, 0, frame).bank(density, images.band)
-        rough = rough_shifts(images, density, self.model.shifts, weight, frame)
-        found = search_bank(images.centred(rough), bank, self.model.near_shifts, weight, KEPT)
+        found = search_bank(images, bank, self.model.shifts, weight, KEPT)
         rotations = bank.rotations[found.orientation].double()
-        return Contest(rotations, rough[:, None] + self.model.near_shifts[found.shift], found.log_likelihood)
+        return Contest(rotations, self.model.shifts[found.shift], found.log_likelihood)
 
     def compete(
         self,
