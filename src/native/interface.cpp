@@ -112,6 +112,16 @@ EXPORT void hoarfrost_spread_images(const hoarfrost::SpreadImages* spread, std::
     DISPATCH(spread_images(*spread, first, last))
 }
 
+EXPORT void hoarfrost_harmonic_rows(const float* cosines, const float* sines, const float* envelope,
+                                    std::int64_t images, std::int64_t harmonics, std::int64_t count, float* rows) {
+    DISPATCH(harmonic_rows(cosines, sines, envelope, images, harmonics, count, rows))
+}
+
+EXPORT void hoarfrost_harmonic_sums(const float* rows, const float* gradient, std::int64_t images,
+                                    std::int64_t harmonics, std::int64_t count, float* sums) {
+    DISPATCH(harmonic_sums(rows, gradient, images, harmonics, count, sums))
+}
+
 EXPORT void hoarfrost_add_gaussians(const hoarfrost::WindowedGaussians* mixture, std::int64_t first, std::int64_t last,
                                     std::int64_t first_plane, std::int64_t last_plane, float* volume) {
     DISPATCH(add_gaussians(*mixture, first, last, first_plane, last_plane, volume))

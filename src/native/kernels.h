@@ -83,6 +83,10 @@ struct WindowedGaussians {
                            const std::int32_t* place, const float* factor, std::int64_t coefficients,           \
                            float* result);                                                                      \
     void spread_images(const SpreadImages& spread, std::int64_t first, std::int64_t last);                      \
+    void harmonic_rows(const float* cosines, const float* sines, const float* envelope, std::int64_t images,    \
+                       std::int64_t harmonics, std::int64_t count, float* rows);                                \
+    void harmonic_sums(const float* rows, const float* gradient, std::int64_t images, std::int64_t harmonics,   \
+                       std::int64_t count, float* sums);                                                        \
     void add_gaussians(const WindowedGaussians& mixture, std::int64_t first, std::int64_t last,                 \
                        std::int64_t first_plane, std::int64_t last_plane, float* volume);                       \
     void gaussian_moments(const WindowedGaussians& mixture, const float* volume, std::int64_t first,            \

@@ -228,3 +228,21 @@ def test_results_do_not_depend_on_the_number_of_threads(generator, monkeypatch):
         torch.set_num_threads(before)
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+@needs_kernels
+@pytest.mark.parametrize("limit", [1, 7, 20])
+def test_kernels_multiply_as_the_twin_does(instructions, limit, generator):
+    """Numbers of Gaussians that are no multiple of anything; images one and several at a time."""
+    positions, masses, variances, _ = gaussians(3, 131, 16.0, generator, least=0.4, most=3.0)
+    band = Band(48, limit)
+    weight = torch.randn(3, len(band), 2, generator=generator, dtype=torch.float64)
+    exact = [one.requires_grad_() for one in (positions, masses, variances)]
+    fast = [one.detach().float().requires_grad_() for one in exact]
+    expected = transform(positions, masses, round_covariances(variances, 3), band)
+    found = fourier_projections(*fast, band)
+    assert distance(found.to(expected.dtype), expected) < 3e-6
+    wanted = torch.autograd.grad((torch.view_as_real(expected) * weight).sum(), exact)
+    gradients = torch.autograd.grad((torch.view_as_real(found) * weight.float()).sum(), fast)
+    for one, other in zip(gradients, wanted, strict=True):
+        assert distance(one.double(), other) < 1e-5

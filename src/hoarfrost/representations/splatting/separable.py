@@ -23,9 +23,11 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from hoarfrost.fourier.band import Band
+from hoarfrost.kernels.harmonics import harmonic_rows, harmonic_sums
+from hoarfrost.kernels.library import compiled_for
 from hoarfrost.kernels.threads import in_parts, map_parts
 
-NUMBERS_AT_ONCE = 1 << 18
+NUMBERS_AT_ONCE = 1 << 17
 """Numbers of one factor that are worked on together on the CPU."""
 
 NUMBERS_AT_ONCE_ELSEWHERE = 1 << 25
@@ -128,6 +130,8 @@ class Harmonics:
     def values(self, positions: Float[Tensor, "b n"], widths: Float[Tensor, "w n"]) -> Float[Tensor, "b rows n"]:
         """Cosines and sines."""
         angle, step = positions * (2 * math.pi / self.box), self.step
+        if compiled_for(angle, widths):
+            return harmonic_rows(angle.cos(), angle.sin(), widths)
         fine = torch.arange(step, device=positions.device).to(positions)[:, None, None] * angle
         coarse = torch.arange(0, self.harmonics, step, device=positions.device).to(positions)[:, None, None] * angle
         cosine, sine = (one.transpose(0, 1)[:, None] for one in (fine.cos(), fine.sin()))
@@ -145,6 +149,9 @@ class Harmonics:
         gradient: Float[Tensor, "b rows n"],
     ) -> Float[Tensor, "b 3 n"]:
         """Weighted sums over the harmonics: those of variance with ``k^2``, those of position with ``k``, turned."""
+        if compiled_for(values, gradient):
+            factors = values.new_tensor([1.0, 2 * math.pi / self.box, -2 * math.pi**2 / self.box**2])
+            return harmonic_sums(values, gradient).mul_(factors[:, None])
         k = torch.arange(self.harmonics, device=values.device).to(values).repeat(2)
         unweighted = torch.stack([torch.ones_like(k), (-2 * math.pi**2 / self.box**2) * k.square()])
         cosine, sine = values.chunk(2, dim=1)
