@@ -1,13 +1,19 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from hoarfrost.analysis.fsc import fourier_shell_correlation
+from hoarfrost.data.dataset import whitened_images
+from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.reconstruct.half_fits import ALL
 from hoarfrost.reconstruct.homogeneous import first_state, make_plan, reconstruct
+from hoarfrost.reconstruct.misfit import Misfit
 from hoarfrost.reconstruct.settings import ReconstructConfig
+from hoarfrost.representations.gaussian_seeds import random_gaussians
 from hoarfrost.types import ImageArray, Optics, Particles, Poses
 from phantoms import GaussianPhantom
 
@@ -66,3 +72,44 @@ def test_noise_gives_halves_that_do_not_agree(scene):
     curve = fourier_shell_correlation(found.maps.half_maps.first, found.maps.half_maps.second)
     assert float(curve[6:].abs().mean()) < 0.15
     assert math.isfinite(float(found.maps.map.data.abs().max()))
+
+
+@pytest.mark.parametrize("anisotropic", [True, False])
+def test_training_on_images_comes_to_the_same_map(scene, anisotropic):
+    particles, phantom = scene
+    config = SETTINGS.model_copy(
+        update={"preset": "images", "gaussians": 40, "anisotropic": anisotropic, "start": "random", "epochs": 15}
+    )
+    found = reconstruct(particles, config)
+    fsc = fourier_shell_correlation(found.maps.map, phantom.volume(BOX, PIXEL))
+    assert float(fsc[1:8].min()) > 0.9
+
+
+def test_the_gradient_of_the_sums_is_that_of_the_images(scene):
+    """What the two ways of training climb is one likelihood."""
+    particles, _ = scene
+    plan = make_plan(particles, SETTINGS.model_copy(update={"anisotropic": False}), Path("nowhere"))
+    state = first_state(plan)
+    for step in range(plan.maps.steps):
+        state, _ = plan.maps.run(state, step)
+    sums = plan.sums.of(state, ALL)
+    limit = plan.sums.grid.limit
+    generator = torch.Generator().manual_seed(6)
+    density = random_gaussians(12, 45.0, 4e3, BOX, PIXEL, generator, isotropic=True).widened(25.0)
+    masses = density.masses.clone().requires_grad_()
+    centres = density.centres.clone().requires_grad_()
+    density = replace(density, masses=masses, centres=centres)
+
+    misfit = Misfit.of(sums, limit, 0.5 * BOX, 1.5)
+    grid = density.on_grid(misfit.transform.side, misfit.transform.spacing * PIXEL)
+    by_sums = torch.autograd.grad(misfit(grid), [masses, centres])
+
+    images = whitened_images(
+        particles, torch.arange(COUNT), Band(BOX, limit), plan.prepare.normalisation, plan.stack.noise
+    )
+    centred = images.centred(state["shifts"].float())
+    model = images.transfer * density.project(state["rotations"].float(), images.band)
+    by_images = torch.autograd.grad((centred.vectors - model).abs().square().sum(), [masses, centres])
+    for one, other in zip(by_sums, by_images, strict=True):
+        cosine = (one * other).sum() / (one.norm() * other.norm())
+        assert float(cosine) > 0.995

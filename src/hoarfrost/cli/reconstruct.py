@@ -67,6 +67,10 @@ def command(
         Literal["density", "random"],
         typer.Option(help="Draw Gaussians from the density of their half, or from nothing but its size."),
     ] = "density",
+    preset: Annotated[
+        Literal["default", "images", "published"],
+        typer.Option(help="Fit Gaussians to sums over all images, or train them on images: in batches, or one by one."),
+    ] = "default",
     seed: Seed = 0,
     root: Root = None,
     threads: Threads = None,
@@ -92,6 +96,7 @@ def command(
         gaussians=gaussians,
         anisotropic=anisotropic,
         start=start,
+        preset=preset,
         seed=seed,
     )
     folder = run_reconstruct(

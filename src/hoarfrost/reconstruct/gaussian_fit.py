@@ -66,13 +66,14 @@ class GaussianFit:
     count: int | None = None  # by the particle's volume where None
     anisotropic: bool = True
     start: Literal["density", "random"] = "density"
+    levels: tuple[float, ...] = LEVELS["density"]  # limits, as shares of that of the sums
     iterations: int = 60  # at every level
     name: str = "gaussians"
 
     @property
     def steps(self) -> int:
         """All levels."""
-        return len(LEVELS[self.start]) * self._steps_a_level
+        return len(self.levels) * self._steps_a_level
 
     def begin(self, sums: FoldedSums, setting: FitSetting, previous: State | None) -> State:
         """Draw the Gaussians, or go on from those of the last reading at the finest level alone."""
@@ -85,7 +86,7 @@ class GaussianFit:
             density = self._drawn(frame, count, generator)
         else:
             # Coarser levels do with fewer, each level doubling them.
-            first = max(1, count >> (len(LEVELS["random"]) - 1))
+            first = max(1, count >> (len(self.levels) - 1))
             mass = float(frame.own_map.data.clamp(min=0).sum())
             density = random_gaussians(
                 first,
@@ -98,7 +99,7 @@ class GaussianFit:
             )
         floor = min(LEAST_SCALE * frame.half_period(sums.grid.limit), 0.9 * float(density.scales.min()))
         parameters = GaussianParameters.of(density, floor)
-        return _as_state(parameters) | {"count": torch.tensor(count), "begun": torch.tensor(0)}
+        return as_state(parameters) | {"count": torch.tensor(count), "begun": torch.tensor(0)}
 
     def _drawn(self, frame: _Frame, count: int, generator: torch.Generator) -> GaussianDensity:
         """Gaussians in proportion to the half's own map."""
@@ -109,11 +110,11 @@ class GaussianFit:
     def run(self, sums: FoldedSums, setting: FitSetting, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Some iterations at one level; what has been fitted before is only fitted at the finest."""
         level, part = divmod(step, self._steps_a_level)
-        shares = LEVELS[self.start]
+        shares = self.levels
         if bool(state["begun"]) and level + 1 < len(shares):
             return state, {}
         frame = _Frame(sums, setting)
-        parameters = _parameters(state, setting)
+        parameters = parameters_of(state, setting)
         limit = math.ceil(shares[level] * sums.grid.limit)
         misfit = frame.misfit(limit, parameters.least_scale)
         period = frame.half_period(limit)
@@ -123,7 +124,7 @@ class GaussianFit:
                 around = Surroundings(frame.missing(misfit, parameters), frame.support, setting.generator(step))
                 wanted = int(state["count"]) >> (len(shares) - 1 - level)
                 parameters = moved(parameters, (Recycle(), Split(max(1, wanted))), around)
-            state = _as_state(parameters, state) | adam.begin(parameters.tensors())
+            state = as_state(parameters, state) | adam.begin(parameters.tensors())
         moments = {name: value for name, value in state.items() if name[:2] in ("m.", "v.")}
         loss = float("nan")
         for i in range(ITERATIONS_A_STEP):
@@ -135,11 +136,13 @@ class GaussianFit:
             tensors, moments = adam.step(tensors, gradients, moments, count, scale)
             parameters = parameters.with_tensors(tensors)
         figures = {"misfit": loss, "band": float(limit), "gaussians": float(len(parameters.raw_masses))}
-        return _as_state(parameters, state) | moments, figures
+        return as_state(parameters, state) | moments, figures
 
     def density(self, state: State, setting: FitSetting) -> GaussianDensity:
-        """The mixture."""
-        return _parameters(state, setting).density()
+        """The mixture; its running mean where a state has one."""
+        parameters = parameters_of(state, setting)
+        mean = {name: state.get(f"mean.{name}", value) for name, value in parameters.tensors().items()}
+        return parameters.with_tensors(mean).density()
 
     def joined(self) -> DensityFit:
         """All images are fitted as a half is, from the Gaussians of the first."""
@@ -251,7 +254,8 @@ def _gradients(parameters: GaussianParameters, misfit: Misfit) -> tuple[dict[str
     return {name: value.detach() for name, value in tensors.items()}, gradients, float(loss.detach())
 
 
-def _as_state(parameters: GaussianParameters, state: State | None = None) -> State:
+def as_state(parameters: GaussianParameters, state: State | None = None) -> State:
+    """A state with these numbers in place of its own."""
     fixed = {
         "mass_unit": torch.tensor(parameters.mass_unit, dtype=torch.float64),
         "least_scale": torch.tensor(parameters.least_scale, dtype=torch.float64),
@@ -260,7 +264,8 @@ def _as_state(parameters: GaussianParameters, state: State | None = None) -> Sta
     return (state or {}) | {f"raw.{name}": value for name, value in parameters.tensors().items()} | fixed
 
 
-def _parameters(state: State, setting: FitSetting) -> GaussianParameters:
+def parameters_of(state: State, setting: FitSetting) -> GaussianParameters:
+    """The numbers of a state."""
     return GaussianParameters(
         centres=state["raw.centres"],
         raw_masses=state["raw.raw_masses"],

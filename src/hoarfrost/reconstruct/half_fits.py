@@ -115,9 +115,7 @@ class FitHalf:
         own, values = self.fit.run(sums, setting, own, step)
         if step + 1 == self.steps and self.half != 1:
             self.sums.forget()
-        prefix = _prefix(self.half)
-        others = {key: value for key, value in state.items() if not key.startswith(prefix)}
-        return others | {prefix + key: value.cpu() for key, value in own.items()}, values
+        return put_state(state, self.half, own), values
 
     def _on_device(self, state: State, half: int) -> State:
         return {key: value.to(self.sums.device) for key, value in state_of(state, half).items()}
@@ -132,6 +130,13 @@ def state_of(state: State, half: int) -> State:
     """The state of a half's fit alone; empty before its first step."""
     prefix = _prefix(half)
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def put_state(state: State, half: int, own: State) -> State:
+    """A state in which that of a half's fit is another."""
+    prefix = _prefix(half)
+    others = {key: value for key, value in state.items() if not key.startswith(prefix)}
+    return others | {prefix + key: value.cpu() for key, value in own.items()}
 
 
 def _prefix(half: int) -> str:

@@ -26,7 +26,8 @@ from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, validated_maps
 from hoarfrost.reconstruct.fits import DensityFit, FitSetting
 from hoarfrost.reconstruct.frames import JoinFrames
-from hoarfrost.reconstruct.gaussian_fit import GaussianFit
+from hoarfrost.reconstruct.gaussian_fit import LEVELS, GaussianFit
+from hoarfrost.reconstruct.gaussian_images import ImageRecipe, TrainOnImages, published
 from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums, setting_of, state_of
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import (
@@ -101,11 +102,11 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Readings of the images into sums."""
+        """Readings of the images: into sums, or in training."""
         config = self.config
         if config.epochs is not None:
             return config.epochs
-        return 5 if config.poses == "refine" else 2 if config.contrast else 1
+        return 5 if config.poses == "refine" or config.preset != "default" else 2 if config.contrast else 1
 
     @property
     def stored(self) -> bool:
@@ -115,6 +116,9 @@ class Plan:
     @property
     def stages(self) -> list[Stage]:
         """Everything from reading the images to the last fit."""
+        if self.recipe is not None:
+            compare = CompareHalves(self.sums, self.setting, 1)
+            return [self.prepare, self._reading(1), compare, *(self._training(half) for half in (1, 2, ALL))]
         joined = self.fit.joined()
         stages: list[Stage] = [self.prepare] if self.stored else []
         for epoch in range(1, self.epochs + 1):
@@ -130,6 +134,20 @@ class Plan:
         if joined is not None:
             stages.append(FitHalf(joined, self.sums, self.setting, ALL, self.epochs))
         return stages
+
+    @property
+    def recipe(self) -> ImageRecipe | None:
+        """How Gaussians are trained on images; None for fits to sums."""
+        if self.config.preset == "default":
+            return None
+        recipe = published(self.particles.box) if self.config.preset == "published" else ImageRecipe()
+        return replace(recipe, epochs=self.epochs)
+
+    def _training(self, half: int) -> Stage:
+        recipe = self.recipe
+        assert recipe is not None
+        assert isinstance(self.fit, GaussianFit)
+        return TrainOnImages(self.fit, recipe, self.stack, self.sums, self.setting, half)
 
     def _reading(self, epoch: int) -> Stage:
         maps = replace(self.maps, name=f"maps-{epoch}", title="Back-projecting the images")
@@ -205,7 +223,9 @@ def make_plan(
 def fit_of(config: ReconstructConfig) -> DensityFit:
     """The method asked for, with its settings."""
     if config.method == "gaussians":
-        return GaussianFit(config.gaussians, config.anisotropic, config.start)
+        # On images there is one level, whose band grows by itself.
+        levels = LEVELS[config.start] if config.preset == "default" else (1.0,)
+        return GaussianFit(config.gaussians, config.anisotropic, config.start, levels)
     return WienerFit()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hoarfrost.errors import InputError
 
 Preset = Literal["fast", "default", "careful"]
 
@@ -128,3 +130,16 @@ class ReconstructConfig(RunConfig):
     start: Literal["density", "random"] = Field(
         default="density", description="Gaussians are drawn from each half's own density, or know only its size"
     )
+    preset: Literal["default", "images", "published"] = Field(
+        default="default", description="Gaussians are fitted to sums, or trained on images, in batches or one by one"
+    )
+
+    @model_validator(mode="after")
+    def _on_images_alone(self) -> ReconstructConfig:
+        alone = self.method == "gaussians" and self.poses == "fixed" and not self.contrast
+        if self.preset != "default" and not alone:
+            raise InputError(
+                f"--preset {self.preset} trains Gaussians on images at the poses that they have: "
+                "it goes with --method gaussians, and without --contrast or --poses refine"
+            )
+        return self
