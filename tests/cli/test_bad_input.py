@@ -813,14 +813,14 @@ def test_a_disk_too_small_for_the_run_is_refused_at_once(project: Path, capsys: 
         said = refused("abinit particles.star -o disk/out", project, capsys)
     finally:
         subprocess.run(["umount", disk], check=True)
-    assert re.search(r"transformed images need 36 kB on disk and 16 kB are free; choose another output folder", said)
+    assert re.search(r"transformed images need 18 kB on disk and 16 kB are free; choose another output folder", said)
 
 
 @pytest.mark.parametrize("command", [ABINIT, REFINE])
 def test_a_disk_that_fills_up_later_leaves_a_run_to_go_on_with(
     command: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with files_no_longer_than(20_000):
+    with files_no_longer_than(12_000):
         assert main.run(shlex.split(command)) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.match(r"error: out/cache/bands\.bin: .* needed for the transformed images \(File too large\)", last)

@@ -18,6 +18,8 @@ FUNCTIONS = (
     "arrange_slices",
     "fill_slab",
     "gaussian_moments",
+    "harmonic_rows",
+    "harmonic_sums",
     "insertion_sizes",
     "instructions",
     "integer_products",
