@@ -44,7 +44,7 @@ def searched(folder):
         "shifts": truth.shifts / PIXEL,
         "score": torch.zeros(2 * COUNT),
     }
-    (stage,) = (stage for stage in plan.refinement if isinstance(stage, SearchAgain))
+    stage = next(stage for stage in plan.refinement if isinstance(stage, SearchAgain))
     state, _ = stage.run(run_stages([plan.prepare], state), 0)
     state |= {
         "half": torch.where(others, 0, halves),
@@ -74,9 +74,10 @@ def test_confidences_are_shares_of_right_poses(found):
     assert sure.mean() > doubtful.mean() + 0.2
 
 
-def test_nothing_is_left_of_the_search_but_poses_and_confidences(found):
+def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved(found):
     state = found[2]
-    assert {name for name in state if name.startswith("search-again")} == {"search-again-1.fsc", "search-again-1.limit"}
+    left = {name.removeprefix("search-again-1.") for name in state if name.startswith("search-again")}
+    assert left == {"fsc", "limit", "moved"}
 
 
 @pytest.mark.slow

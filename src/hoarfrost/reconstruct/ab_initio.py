@@ -48,6 +48,9 @@ from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
 from hoarfrost.types import Particles
 
+MOST_SEARCHES = 5
+"""Rounds of the second search, the last four only where particles keep moving."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -116,7 +119,8 @@ class Plan:
         config = self.config
         if not config.rivals:
             return []
-        return [SearchAgain(self._half_maps(min(limit, 16)), self.model, config.rivals, 3, config.seed)]
+        maps = HalfMapStage(self.stack, min(limit, 16), config.symmetry, anywhere=True)
+        return [SearchAgain(maps, self.model, config.rivals, 3, config.seed, n + 1) for n in range(MOST_SEARCHES)]
 
     def _division(self, limit: int) -> list[Stage]:
         """Stages that divide the map of all particles into classes."""

@@ -3,6 +3,9 @@
 Each half is refined against its own map, and nothing but the few shells that they share keeps the maps from turning
 away from each other, by up to a degree. That would blur the map of all particles and belittle the agreement of the
 halves. A rigid motion of one half undoes it: six numbers for thousands of images, which cannot make noise agree.
+
+The halves of a pseudo-symmetric particle may settle on different ones of its orientations, which look alike in the low
+shells that they began with. Such maps lie far apart, and agree in the further shells only once one is turned.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from hoarfrost.reconstruct.half_maps import half_sums, inside, small_box
 from hoarfrost.types import Volume
 
 FURTHEST = 0.26
-"""Radians (15 degrees). Maps that lie further apart than this do not differ by a drift: there is no common map."""
+"""Radians (15 degrees). Maps that lie further apart than this do not differ by a drift."""
 
 SHELLS = 16
 """Shells in which the maps are laid over each other: six numbers need no more, and these hold most of the signal."""
@@ -66,11 +69,18 @@ class Motion:
 
 
 def motion_between(
-    first: BackProjection, second: BackProjection, *, extent: float, radius: float, symmetry: str
+    first: BackProjection,
+    second: BackProjection,
+    *,
+    extent: float,
+    radius: float,
+    symmetry: str,
+    anywhere: bool = False,
 ) -> Motion | None:
     """What lays the map of the second half over that of the first; ``extent`` (the box) and ``radius`` in Å.
 
-    None where they lie apart by more than a drift, or already together, or do not agree better for it.
+    None where they lie already together, or do not agree better for it. Maps that lie apart by more than a drift are
+    laid over each other only if they may lie ``anywhere``; those with a symmetry never, as their axes stand.
     """
     voxel_size, reach = extent / first.grid.box, min(first.grid.limit, SHELLS)
     mask = soft_sphere(first.grid.box, radius / voxel_size, 3.0).to(first.sums)
@@ -81,16 +91,21 @@ def motion_between(
         )
         for half in (first.folded(), second.folded())
     ]
-    found = align_maps(maps[1], maps[0], hands=False, start=GlobalAlignment(_a_little_off(), False, 1.0))
-    motion = Motion(found.rotation.double(), found.shift.double()).kept_by(symmetry)
-    drift = max(motion.angle * radius, float(torch.linalg.vector_norm(motion.shift)))
-    # A fiftieth of a voxel at the surface is nothing.
-    if motion.angle > FURTHEST or drift < 0.02 * voxel_size:
-        return None
-    laid = move_volume(maps[1], motion.rotation, motion.shift)
     shells = slice(1, reach + 1)
-    before, after = (fourier_shell_correlation(maps[0], one)[shells].mean() for one in (maps[1], laid))
-    return motion if after > before else None
+
+    def agreement(motion: Motion | None) -> float:
+        laid = maps[1] if motion is None else move_volume(maps[1], motion.rotation, motion.shift)
+        return float(fourier_shell_correlation(maps[0], laid)[shells].mean())
+
+    found = align_maps(maps[1], maps[0], hands=False, start=GlobalAlignment(_a_little_off(), False, 1.0))
+    near = Motion(found.rotation.double(), found.shift.double()).kept_by(symmetry)
+    drift = max(near.angle * radius, float(torch.linalg.vector_norm(near.shift)))
+    # A fiftieth of a voxel at the surface is nothing.
+    candidates: list[Motion | None] = [None] if near.angle > FURTHEST or drift < 0.02 * voxel_size else [None, near]
+    if anywhere and symmetry.upper() == "C1":
+        found = align_maps(maps[1], maps[0], hands=False)
+        candidates.append(Motion(found.rotation.double(), found.shift.double()))
+    return max(candidates, key=agreement)
 
 
 def _a_little_off() -> Float[Tensor, "3 3"]:

@@ -40,6 +40,7 @@ class HalfMapStage:
     symmetry: str
     mask: Volume | None = None  # where density is sought, on the grid of the images; a sphere without it
     source: Callable[[State], tuple[HalfMapPair, int]] | None = None
+    anywhere: bool = False  # whether the halves may have settled on different ones of pseudo-symmetric orientations
     _pairs: dict[str, HalfMapPair] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def prepare(self, state: State, name: str) -> State:
@@ -65,7 +66,9 @@ class HalfMapStage:
         first, second = half_sums(
             self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry
         )
-        motion = motion_between(first, second, extent=extent, radius=radius, symmetry=self.symmetry)
+        motion = motion_between(
+            first, second, extent=extent, radius=radius, symmetry=self.symmetry, anywhere=self.anywhere
+        )
         if motion is not None:
             state = moved(state, motion, self.stack.pixel_size)
             poses, rows = (state["rotations"], state["shifts"]), (state["half"] == 2).nonzero()[:, 0]

@@ -21,10 +21,17 @@ from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Rivals
 
+SETTLED = 0.02
+"""Share of particles that may still move to another optimum when a search is the last."""
+
 
 @dataclass(frozen=True)
 class SearchAgain:
-    """The second search, as a stage of a run: maps, chunks of particles, calibration."""
+    """The second search, as a stage of a run: maps, chunks of particles, calibration.
+
+    Where many particles moved there is another ``round``: a map in which pseudo-symmetric orientations are mixed tells
+    them apart better after each, until nearly all particles sit in one of them.
+    """
 
     maps: HalfMapStage
     model: CoarseModel
@@ -43,6 +50,11 @@ class SearchAgain:
         """What people read."""
         return "Searching all poses again in the refined maps"
 
+    def needed(self, state: State) -> bool:
+        """A first round always, another where the one before it moved many particles."""
+        before = f"search-again-{self.round - 1}.moved"
+        return self.round == 1 or float(state.get(before, torch.tensor(0.0))) > SETTLED * len(self.maps.stack)
+
     @property
     def steps(self) -> int:
         """One step for the half-maps, then chunks of particles, then one for the calibration."""
@@ -51,8 +63,8 @@ class SearchAgain:
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
         if step == 0:
-            gap = torch.zeros(len(self.maps.stack))
-            return self.maps.prepare(state, self.name) | {f"{self.name}.gap": gap}, {}
+            fresh = {f"{self.name}.gap": torch.zeros(len(self.maps.stack)), f"{self.name}.moved": torch.tensor(0)}
+            return self.maps.prepare(state, self.name) | fresh, {}
         stack, pair, weight = self.maps.stack, self.maps.pair(state, self.name), state[f"{self.name}.weight"]
         band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
         rivals = Rivals(self.model, self.rivals, self.iterations)
@@ -80,4 +92,5 @@ class SearchAgain:
                 (f"{self.name}.gap", contest.gap(images, other, weight)),
             ):
                 state[key] = state[key].index_copy(0, mine, value)
+        state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
         return state, {"moved": moved / len(rows)}
