@@ -9,6 +9,7 @@ from hoarfrost.analysis.fsc import fourier_shell_correlation
 from hoarfrost.data.dataset import whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.half_fits import ALL
 from hoarfrost.reconstruct.homogeneous import first_state, make_plan, reconstruct
 from hoarfrost.reconstruct.misfit import Misfit
@@ -85,13 +86,12 @@ def test_training_on_images_comes_to_the_same_map(scene, anisotropic):
     assert float(fsc[1:8].min()) > 0.9
 
 
-def test_the_gradient_of_the_sums_is_that_of_the_images(scene):
+def test_the_gradient_of_the_sums_is_that_of_the_images(scene, tmp_path):
     """What the two ways of training climb is one likelihood."""
     particles, _ = scene
-    plan = make_plan(particles, SETTINGS.model_copy(update={"anisotropic": False}), Path("nowhere"))
+    plan = make_plan(particles, SETTINGS.model_copy(update={"anisotropic": False}), tmp_path)
     state = first_state(plan)
-    for step in range(plan.maps.steps):
-        state, _ = plan.maps.run(state, step)
+    state = run_stages([plan.prepare, plan.maps], state)
     sums = plan.sums.of(state, ALL)
     limit = plan.sums.grid.limit
     generator = torch.Generator().manual_seed(6)
