@@ -110,8 +110,8 @@ class Plan:
 
     @property
     def stored(self) -> bool:
-        """Whether the transformed images are stored: for what is measured between epochs."""
-        return (self.config.poses == "refine" or self.config.contrast) and self.epochs > 1
+        """Whether the transformed images are stored: for training, and for what is measured between epochs."""
+        return self.recipe is not None or (self.config.poses == "refine" or self.config.contrast) and self.epochs > 1
 
     @property
     def stages(self) -> list[Stage]:
