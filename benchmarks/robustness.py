@@ -98,15 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def wanted(options: argparse.Namespace) -> Iterator[Row]:
     """The runs, in an order in which an unfinished table is balanced: every seed goes through all structures."""
-    conditions = list(CONDITIONS)
+    conditions, places = list(CONDITIONS), list(STRUCTURES)
     for seed in range(options.seeds):
         for snr in options.snr:
-            for place, structure in enumerate(options.structures):
+            for structure in options.structures:
                 yield {
                     "structure": structure,
                     "snr": snr,
                     "seed": seed,
-                    "condition": conditions[(seed + place) % len(conditions)],
+                    "condition": conditions[(seed + places.index(structure)) % len(conditions)],
                     "particles": options.particles if snr >= FAINT else options.faint_particles,
                     "box": options.box,
                     "preset": options.preset,
