@@ -1,5 +1,6 @@
 """Every density with every pose estimator on one small phantom; a new class is done when it is in this table."""
 
+import functools
 import math
 
 import pytest
@@ -18,6 +19,9 @@ from hoarfrost.poses.gradient import GradientRefinement, PoseAdam
 from hoarfrost.poses.hierarchical import HierarchicalSearch
 from hoarfrost.poses.local_search import LocalSearch, PoseCells
 from hoarfrost.poses.search import ExhaustiveSearch
+from hoarfrost.reconstruct.backprojection import FoldedSums, node_shells
+from hoarfrost.reconstruct.fits import FitSetting
+from hoarfrost.reconstruct.neural_fit import NeuralFit
 from hoarfrost.representations.base import Density, ParticleDensity
 from hoarfrost.representations.basis import ParticleVolumes, VolumeBasis
 from hoarfrost.representations.gaussians import GaussianDensity
@@ -47,6 +51,21 @@ def scene(vary=0.0):
     return volumes, coefficients.float(), images, rotations, shifts, generator
 
 
+@functools.cache
+def network():
+    """A network trained on the transform of the scene's map."""
+    (volume, *_), *_ = scene()
+    grid = SliceGrid(BOX, LIMIT)
+    values, shells = grid.forward(volume * grid.gridding_kernel(volume) ** 2), node_shells(grid)
+    sums = FoldedSums(grid, values, (shells <= LIMIT).float(), shells)
+    setting = FitSetting(BOX, PIXEL, 60.0, 1, torch.ones(LIMIT + 1))
+    fit = NeuralFit(iterations=250, batch=1024, points=64, width=64)
+    state = fit.begin(sums, setting, None)
+    for step in range(fit.steps):
+        state, _ = fit.run(sums, setting, state, step)
+    return fit.density(state, setting)
+
+
 def densities(volumes, coefficients):
     basis = VolumeBasis(volumes, PIXEL, SliceGrid(BOX, LIMIT, 3))
     return {
@@ -54,6 +73,7 @@ def densities(volumes, coefficients):
         "voxels, padding 3": FourierVolume(volumes[0], PIXEL, SliceGrid(BOX, LIMIT, 3)),
         "a point of a basis": basis.at(torch.zeros(2)),
         "a basis, image by image": ParticleVolumes(basis, coefficients),
+        "a network": network(),
         "Gaussians": gaussians(float(volumes[0].sum()), 1),
         "Gaussians with axes": gaussians(float(volumes[0].sum()), 3),
     }
@@ -88,7 +108,14 @@ def estimators(rotations, shifts, generator):
 
 
 ESTIMATORS = ("fixed", "search", "hierarchical", "local search", "gradient", "gauss-newton")
-ONE_DENSITY = ("voxels, padding 2", "voxels, padding 3", "a point of a basis", "Gaussians", "Gaussians with axes")
+ONE_DENSITY = (
+    "voxels, padding 2",
+    "voxels, padding 3",
+    "a point of a basis",
+    "a network",
+    "Gaussians",
+    "Gaussians with axes",
+)
 OWN_DENSITIES = ("fixed", "hierarchical", "local search", "gradient")
 """Estimators for which every image may have a density of its own."""
 

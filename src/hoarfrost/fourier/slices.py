@@ -60,7 +60,7 @@ class SliceGrid:
         """
         n, rows, phase = self.padded_box, self._rows(volume.device), self._origin_phase(volume)
         # What is dropped on one axis need not be transformed along the next.
-        spectrum = torch.fft.rfft(volume / self._kernel(volume), n=n, dim=2)[:, :, : self.shape[2]]
+        spectrum = torch.fft.rfft(volume / self.gridding_kernel(volume), n=n, dim=2)[:, :, : self.shape[2]]
         spectrum = torch.fft.fft(spectrum, n=n, dim=1)[:, rows]
         spectrum = torch.fft.fft(spectrum, n=n, dim=0)[rows]
         return spectrum * (phase[:, None, None] * phase[:, None] * (phase[self.centre :] / self.box))
@@ -76,7 +76,13 @@ class SliceGrid:
             spectrum = torch.fft.ifft(spectrum.new_zeros(shape).index_copy_(dim, rows, spectrum), dim=dim)
             spectrum = spectrum.narrow(dim, 0, box)
         volume = torch.fft.irfft(spectrum[:, :, : n // 2 + 1], n=n, dim=2)[:, :, :box]
-        return volume / self._kernel(volume)
+        return volume / self.gridding_kernel(volume)
+
+    def gridding_kernel(self, like: Tensor) -> Float[Tensor, "z y x"]:
+        """What trilinear interpolation multiplies a volume by, ``sinc^2(x / padded box)`` on every axis."""
+        position = torch.arange(self.box, device=like.device, dtype=like.dtype) - self.box // 2
+        profile = torch.sinc(position / self.padded_box) ** 2
+        return profile[:, None, None] * profile[:, None] * profile
 
     def _origin_phase(self, like: Float[Tensor, "..."]) -> Complex[Tensor, "side"]:
         """Factors that move the origin of a transform from the first voxel to ``floor(D/2)``."""
@@ -86,11 +92,6 @@ class SliceGrid:
 
     def _rows(self, device: torch.device) -> Int[Tensor, "side"]:
         return torch.arange(-self.centre, self.centre + 1, device=device) % self.padded_box
-
-    def _kernel(self, like: Tensor) -> Float[Tensor, "z y x"]:
-        position = torch.arange(self.box, device=like.device, dtype=like.dtype) - self.box // 2
-        profile = torch.sinc(position / self.padded_box) ** 2
-        return profile[:, None, None] * profile[:, None] * profile
 
     def points(
         self,

@@ -28,6 +28,7 @@ from hoarfrost.types import Volume
 class FitSetting:
     """What a fit is told beside the sums."""
 
+    box: int  # of the images, and of the grid of the sums
     voxel_size: float  # Å
     radius: float  # Å; there is no density further out
     seed: int  # of this half and this reading of the images alone

@@ -21,6 +21,7 @@ from hoarfrost.analysis.verdict import Evidence, Verdict, judge
 from hoarfrost.analysis.views import unseen_share
 from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.errors import InputError
+from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.optimise.events import Listener, Message, listeners, silent
 from hoarfrost.optimise.loop import CheckpointStore, Stage, State, run_stages
 from hoarfrost.reconstruct.final_maps import FinalMaps, SumHalfMaps, validated_maps
@@ -29,6 +30,7 @@ from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.gaussian_fit import LEVELS, GaussianFit
 from hoarfrost.reconstruct.gaussian_images import ImageRecipe, TrainOnImages, published
 from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums, setting_of, state_of
+from hoarfrost.reconstruct.neural_fit import NeuralFit
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import (
     StageTimes,
@@ -161,7 +163,7 @@ class Plan:
     def _updates(self, epoch: int) -> list[Stage]:
         """What is measured against the densities of an epoch."""
         config, limit, symmetry = self.config, self.sums.grid.limit, self.config.symmetry
-        source = FittedMaps(self.fit, self.setting, self.particles.box)
+        source = FittedMaps(self.fit, self.setting)
 
         def maps(stack: BandStack) -> HalfMapStage:
             return HalfMapStage(stack, limit, symmetry, self.setting.mask, source)
@@ -210,6 +212,7 @@ def make_plan(
         device=device,
     )
     setting = FitSetting(
+        box=box,
         voxel_size=pixel_size,
         radius=min(radius, 0.5 * box * pixel_size),
         seed=config.seed,
@@ -217,15 +220,17 @@ def make_plan(
         mask=mask,
     )
     sums = HalfSums(maps.grid, config.symmetry, device)
-    return Plan(particles, config, fit_of(config), setting, prepare, maps, sums)
+    return Plan(particles, config, fit_of(config, maps.grid), setting, prepare, maps, sums)
 
 
-def fit_of(config: ReconstructConfig) -> DensityFit:
+def fit_of(config: ReconstructConfig, grid: SliceGrid) -> DensityFit:
     """The method asked for, with its settings."""
     if config.method == "gaussians":
         # On images there is one level, whose band grows by itself.
         levels = LEVELS[config.start] if config.preset == "default" else (1.0,)
         return GaussianFit(config.gaussians, config.anisotropic, config.start, levels)
+    if config.method == "neural":
+        return NeuralFit.showing(grid, config.passes)
     return WienerFit()
 
 

@@ -108,7 +108,7 @@ _REFINE_PRESETS: dict[Preset, dict[str, object]] = {
 }
 
 
-Method = Literal["backprojection", "gaussians"]
+Method = Literal["backprojection", "gaussians", "neural"]
 
 
 class ReconstructConfig(RunConfig):
@@ -132,6 +132,9 @@ class ReconstructConfig(RunConfig):
     )
     preset: Literal["default", "images", "published"] = Field(
         default="default", description="Gaussians are fitted to sums, or trained on images, in batches or one by one"
+    )
+    passes: float = Field(
+        default=8, gt=0, description="how often a network is shown every node of the sums, on average"
     )
 
     @model_validator(mode="after")

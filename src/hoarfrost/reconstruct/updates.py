@@ -24,14 +24,15 @@ class FittedMaps:
 
     fit: DensityFit
     setting: FitSetting
-    box: int  # of the images
 
     def __call__(self, state: State) -> tuple[HalfMapPair, int]:
         """The maps and the last shell of the band."""
         limit = trusted_limit(state["fsc"])
-        box, setting = small_box(self.box, limit), setting_of(self.setting, state)
+        box, setting = small_box(self.setting.box, limit), setting_of(self.setting, state)
         first, second = (self.fit.density(state_of(state, half), setting).to_volume(box) for half in (1, 2))
-        return HalfMapPair(first.data, second.data, state["fsc"], first.voxel_size), limit
+        # Slices of a map with the same values on fewer voxels are weaker by the square of their number.
+        scale = (setting.box / box) ** 2
+        return HalfMapPair(first.data * scale, second.data * scale, state["fsc"], first.voxel_size), limit
 
 
 @dataclass(frozen=True)
