@@ -36,6 +36,9 @@ NEAREST = 0.05
 AVERAGED = 0.03
 """Share of the newest parameters in their running mean: parameters far apart have no mean that is a network."""
 
+FEWEST = 300
+"""Iterations at least: fewer do not train a network, however small the grid is."""
+
 FIRST_SHELL = 8
 """The frequencies that the training begins with; it takes half of its steps to reach the last."""
 
@@ -69,9 +72,9 @@ class NeuralFit:
 
     @classmethod
     def showing(cls, grid: SliceGrid, passes: float) -> NeuralFit:
-        """A fit that draws ``passes`` times as many nodes as a grid has within its limit."""
+        """A fit that draws ``passes`` times as many nodes as a grid has within its limit, of a small grid more."""
         nodes = 2 / 3 * math.pi * (grid.padding * grid.limit) ** 3
-        return cls(iterations=max(1, round(passes * nodes / cls.batch)))
+        return cls(iterations=max(FEWEST, round(passes * nodes / cls.batch)))
 
     @property
     def steps(self) -> int:
