@@ -113,7 +113,7 @@ class Plan:
     @property
     def stored(self) -> bool:
         """Whether the transformed images are stored: for training, and for what is measured between epochs."""
-        return self.recipe is not None or (self.config.poses == "refine" or self.config.contrast) and self.epochs > 1
+        return self.recipe is not None or ((self.config.poses == "refine" or self.config.contrast) and self.epochs > 1)
 
     @property
     def stages(self) -> list[Stage]:
