@@ -11,7 +11,7 @@ def test_nodes_are_those_of_the_padded_transform():
     volume = torch.randn(box, box, box, generator=torch.Generator().manual_seed(1))
     grid = transform.grid
     # The slice grid divides by the gridding kernel, which the nodes of a back-projection still hold.
-    expected = grid.forward(volume * grid._kernel(volume) ** 2)
+    expected = grid.forward(volume * grid.gridding_kernel(volume) ** 2)
     torch.testing.assert_close(transform.forward(volume), expected, atol=2e-5, rtol=1e-4)
 
 

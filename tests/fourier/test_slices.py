@@ -56,7 +56,7 @@ def test_insertion_is_the_exact_adjoint_of_extraction(generator):
 def test_grid_and_volume_are_inverse_up_to_the_limit(generator):
     volume = GaussianPhantom.random(10, 15.0, generator, sigma=5.0).volume(24, 3.0).data.double()
     grid = SliceGrid(24, 11)
-    kernel_squared = grid._kernel(volume) ** 2
+    kernel_squared = grid.gridding_kernel(volume) ** 2
     torch.testing.assert_close(grid.inverse(grid.forward(volume)) * kernel_squared, volume, atol=1e-7, rtol=0)
 
 
