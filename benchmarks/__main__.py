@@ -16,6 +16,7 @@ NAMES = (
     "classes",
     "symmetric",
     "kernels",
+    "homogeneous",
     "confidence",
     "abinit_speed",
     "pose_limit",
