@@ -9,7 +9,7 @@ that some dozens of steps a level do what takes stochastic descent image by imag
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -125,15 +125,15 @@ class GaussianFit:
                 wanted = int(state["count"]) >> (len(shares) - 1 - level)
                 parameters = moved(parameters, (Recycle(), Split(max(1, wanted))), around)
             state = as_state(parameters, state) | adam.begin(parameters.tensors())
-        moments = {name: value for name, value in state.items() if name[:2] in ("m.", "v.")}
+        moments = moments_of(state)
         loss = float("nan")
         for i in range(ITERATIONS_A_STEP):
             count = part * ITERATIONS_A_STEP + i
             # Only the last level settles: the others are starts of the next.
             last = level + 1 == len(shares)
             scale = cosine_decay(count / self.iterations, LAST_RATE if last else 0.3)
-            tensors, gradients, loss = _gradients(parameters, misfit)
-            tensors, moments = adam.step(tensors, gradients, moments, count, scale)
+            gradients, loss = raw_gradients(parameters, lambda density: misfit(_drawn_for(misfit, density)))
+            tensors, moments = adam.step(parameters.tensors(), gradients, moments, count, scale)
             parameters = parameters.with_tensors(tensors)
         figures = {"misfit": loss, "band": float(limit), "gaussians": float(len(parameters.raw_masses))}
         return as_state(parameters, state) | moments, figures
@@ -245,13 +245,19 @@ def _drawn_for(misfit: Misfit, density: GaussianDensity) -> Tensor:
     return density.widened(transform.blur * voxel_size**2).on_grid(transform.side, voxel_size)
 
 
-def _gradients(parameters: GaussianParameters, misfit: Misfit) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
-    """Raw numbers, the gradient of the misfit by them, and the misfit."""
+def raw_gradients(
+    parameters: GaussianParameters, loss_of: Callable[[GaussianDensity], Tensor]
+) -> tuple[dict[str, Tensor], float]:
+    """The gradient of a loss by the raw numbers of Gaussians, and the loss."""
     tensors = {name: value.detach().requires_grad_() for name, value in parameters.tensors().items()}
-    density = parameters.with_tensors(tensors).density()
-    loss = misfit(_drawn_for(misfit, density))
+    loss = loss_of(parameters.with_tensors(tensors).density())
     gradients = dict(zip(tensors, torch.autograd.grad(loss, list(tensors.values())), strict=True))
-    return {name: value.detach() for name, value in tensors.items()}, gradients, float(loss.detach())
+    return gradients, float(loss.detach())
+
+
+def moments_of(state: State) -> dict[str, Tensor]:
+    """What Adam remembers in a state."""
+    return {name: value for name, value in state.items() if name[:2] in ("m.", "v.")}
 
 
 def as_state(parameters: GaussianParameters, state: State | None = None) -> State:

@@ -21,9 +21,10 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.adam import Adam, Named, cosine_decay
 from hoarfrost.optimise.loop import State
 from hoarfrost.reconstruct.fits import FitSetting
-from hoarfrost.reconstruct.gaussian_fit import GaussianFit, as_state, parameters_of
+from hoarfrost.reconstruct.gaussian_fit import GaussianFit, as_state, moments_of, parameters_of, raw_gradients
 from hoarfrost.reconstruct.half_fits import ALL, HalfSums, put_state, setting_of, state_of
 from hoarfrost.representations.gaussian_parameters import GaussianParameters
+from hoarfrost.representations.gaussians import GaussianDensity
 
 IMAGES_A_STEP = 256
 
@@ -109,8 +110,7 @@ class TrainOnImages:
                 "raw_quaternions": recipe.rate,
             }
         )
-        moments = {key: value for key, value in own.items() if key[:2] in ("m.", "v.")}
-        moments = moments or adam.begin(parameters.tensors())
+        moments = moments_of(own) or adam.begin(parameters.tensors())
         mean = {key: own.get(f"mean.{key}", value) for key, value in parameters.tensors().items()}
         count, loss = int(own.get("moved", torch.tensor(0))), float("nan")
         scale = 0.1**epoch if recipe.decade_an_epoch else cosine_decay(progress, 0.02)
@@ -126,12 +126,13 @@ class TrainOnImages:
         self, parameters: GaussianParameters, state: State, rows: Int[Tensor, "b"], band: Band
     ) -> tuple[Named, float]:
         images = self.stack.images(rows, band).centred(state["shifts"][rows])
-        tensors = {name: value.detach().requires_grad_() for name, value in parameters.tensors().items()}
-        density = parameters.with_tensors(tensors).density()
-        model = images.transfer * density.project(state["rotations"][rows].float(), band, images.frequency_matrix)
-        loss = self._loss(images, model, rows)
-        gradients = dict(zip(tensors, torch.autograd.grad(loss, list(tensors.values())), strict=True))
-        return gradients, float(loss.detach())
+        rotations = state["rotations"][rows].float()
+
+        def loss(density: GaussianDensity) -> Tensor:
+            model = images.transfer * density.project(rotations, band, images.frequency_matrix)
+            return self._loss(images, model, rows)
+
+        return raw_gradients(parameters, loss)
 
     def _loss(self, images: BandImages, model: Tensor, rows: Int[Tensor, "b"]) -> Float[Tensor, ""]:
         """Mean squared difference of a coefficient, in units of its noise or of the image."""
