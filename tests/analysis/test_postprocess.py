@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from hoarfrost.analysis.fsc import HalfMapFSC, shell_frequency
+from hoarfrost.analysis.fsc import HalfMapFSC, fourier_shell_correlation, shell_frequency
 from hoarfrost.analysis.postprocess import (
+    ending_at,
     filter_by_fsc,
     flip,
     flip_poses,
@@ -63,6 +64,16 @@ def test_a_b_factor_widens_a_gaussian() -> None:
     wide = GaussianPhantom(origin, 3.0 * mass, mass)
     widened = sharpen(narrow.volume(40, 1.0), b_factor)
     assert torch.allclose(widened.data, wide.volume(40, 1.0).data, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [24, 25])
+def test_a_map_that_ends_keeps_its_shells_and_no_other(box: int, generator: torch.Generator) -> None:
+    volume = Volume(torch.randn(box, box, box, generator=generator), 1.7)
+    ended = ending_at(volume, 7)
+    curve = fourier_shell_correlation(volume, ended)
+    assert torch.allclose(curve[:8], torch.ones(8).double(), atol=1e-6)
+    assert float(curve[8:].abs().max()) == 0.0
+    assert torch.allclose(ending_at(ended, 7).data, ended.data, atol=1e-6)
 
 
 def test_low_pass_keeps_what_is_coarser_and_drops_what_is_finer(generator: torch.Generator) -> None:

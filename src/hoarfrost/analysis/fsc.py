@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,9 @@ RANDOMISE_BELOW = 0.8
 
 UNCORRECTED_SHELLS = 2
 """Shells after the start of randomisation that keep their masked value: there the mask mixes neighbours."""
+
+NOTHING = 1e-10
+"""A map whose power in a shell is less than this share of that in its strongest holds nothing there but rounding."""
 
 Curve = Literal["unmasked", "masked", "randomised", "corrected"]
 
@@ -55,7 +58,7 @@ def fourier_shell_correlation(
     Returns
     -------
     (shells,) tensor
-        ``Re sum(A B*) / sqrt(sum |A|^2 sum |B|^2)`` over a shell; 0 where either map has no power.
+        ``Re sum(A B*) / sqrt(sum |A|^2 sum |B|^2)`` over a shell; 0 where either map has no power but rounding's.
 
     Raises
     ------
@@ -122,12 +125,6 @@ class HalfMapFSC:
         """First crossing of a curve in Å (see :func:`first_crossing`)."""
         return first_crossing(self.frequency, getattr(self, curve), threshold)
 
-    def ending_at(self, shell: int) -> HalfMapFSC:
-        """The curves of maps that hold nothing beyond a shell: 0 there, where the mask's leakage would correlate."""
-        beyond = torch.arange(len(self.frequency)) > shell
-        names = ("unmasked", "masked", "randomised", "corrected")
-        return replace(self, **{name: getattr(self, name).masked_fill(beyond, 0.0) for name in names})
-
     def write_csv(self, path: Path) -> None:
         """One row a shell; the first crossings stand in comment lines above the header."""
         curves = (self.unmasked, self.masked, self.randomised, self.corrected)
@@ -172,7 +169,8 @@ def validate_half_maps(
     random ones and the masked correlation is measured again: what it shows is the mask's own. From two
     shells further on ``corrected = (masked - randomised) / (1 - randomised)`` (Chen et al., Ultramicroscopy
     135, 24 (2013)).
-    Without a mask there is nothing to correct, and ``corrected`` equals ``unmasked``.
+    Without a mask there is nothing to correct, and ``corrected`` equals ``unmasked``. Beyond the last shell in which
+    the maps hold anything all curves are 0: what a mask leaks into there correlates, and says nothing.
 
     Parameters
     ----------
@@ -198,12 +196,15 @@ def validate_half_maps(
     if mask is None:
         return HalfMapFSC(frequency, unmasked, unmasked, nothing, unmasked, start)
     _require_alike(first, mask, None)
-    masked = fourier_shell_correlation(first, second, mask.data).cpu()
+    # Exactly 0 is a shell without power.
+    ends = int(unmasked.nonzero().max()) if unmasked.any() else 0
+    beyond = torch.arange(len(unmasked)) > ends
+    masked = fourier_shell_correlation(first, second, mask.data).cpu().masked_fill(beyond, 0.0)
     if not randomise:
         return HalfMapFSC(frequency, unmasked, masked, nothing, masked, start)
     generator = torch.Generator().manual_seed(seed)
     scrambled = randomise_phases(first, start, generator), randomise_phases(second, start, generator)
-    randomised = fourier_shell_correlation(scrambled[0], scrambled[1], mask.data).cpu()
+    randomised = fourier_shell_correlation(scrambled[0], scrambled[1], mask.data).cpu().masked_fill(beyond, 0.0)
     corrected = masked.clone()
     tail = slice(start + UNCORRECTED_SHELLS, None)
     corrected[tail] = (masked[tail] - randomised[tail]) / (1 - randomised[tail]).clamp(min=1e-3)
@@ -244,8 +245,10 @@ def _correlate(
         products = (a.real * b.real + a.imag * b.imag) * pairs
         return torch.bincount(shells, products.flatten())[: box // 2 + 1]
 
-    power = (total(first, first) * total(second, second)).sqrt()
-    return torch.where(power > 0, total(first, second) / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
+    powers = torch.stack([total(first, first), total(second, second)])
+    present = (powers > NOTHING * powers[:, 1:].amax(1, keepdim=True)).all(0)
+    power = powers.prod(0).sqrt()
+    return torch.where(present, total(first, second) / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
 
 
 def _first_shell_below(curve: Float[Tensor, "shells"], threshold: float) -> int:

@@ -53,6 +53,12 @@ def low_pass(volume: Volume, resolution: float) -> Volume:
     return _filtered(volume, edge)
 
 
+def ending_at(volume: Volume, shell: int) -> Volume:
+    """The map without the shells beyond one; the edge is sharp, so that nothing is left there."""
+    extent = volume.box * volume.voxel_size
+    return _filtered(volume, lambda s: (s * extent).round() <= shell)
+
+
 def filter_by_fsc(volume: Volume, fsc: HalfMapFSC, threshold: float = 0.143) -> Volume:
     """The full map with every shell weighted by ``sqrt(2F / (1 + F))`` of the corrected half-map correlation.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC, validate_half_maps
+from hoarfrost.analysis.postprocess import ending_at
 from hoarfrost.data.dataset import CPU, BandImages, BandStack, Normalisation, whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
@@ -81,7 +82,7 @@ class FinalMaps:
     """The maps of a run and what is known of their quality."""
 
     map: Volume  # both halves, Wiener-filtered by the corrected FSC
-    half_maps: HalfMaps  # as they are: unmasked, unfiltered
+    half_maps: HalfMaps  # as they are: unmasked, unfiltered; nothing beyond the last shell of the images used
     mask: Volume
     fsc: HalfMapFSC
 
@@ -125,23 +126,33 @@ def validated_maps(
 ) -> FinalMaps:
     """Mask, FSC and final map of two half-maps; ``filtered`` makes the map of all images by an FSC, ``radius`` in Å.
 
-    The mask is made from the map where none is given. ``limit`` is the last shell of maps that end before Nyquist.
+    The mask is made from the map where none is given. ``limit`` is the last shell of maps that end before Nyquist: what
+    the gridding leaves beyond it is taken out, which would correlate in any program that compares the halves.
     """
     box, voxel_size = halves.first.box, halves.first.voxel_size
-    last = limit if limit is not None and limit < (box - 1) // 2 else box // 2
+    last = limit if limit is not None and limit < (box - 1) // 2 else None
+
+    def ended(volume: Volume) -> Volume:
+        return volume if last is None else ending_at(volume, last)
+
+    halves = HalfMaps(ended(halves.first), ended(halves.second))
     sphere = soft_sphere(box, radius / voxel_size, 4.0)
+
+    def final(fsc: HalfMapFSC) -> Volume:
+        return Volume(inside(ended(Volume(filtered(fsc), voxel_size)).data, sphere), voxel_size)
+
     if mask is None:
-        rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed).ending_at(last)
+        rough = validate_half_maps(halves, Volume(sphere, voxel_size), seed)
         shape = mask_from_map(
-            Volume(inside(filtered(rough), sphere), voxel_size),
+            final(rough),
             threshold=None,
             extend_px=3.0,
             edge_px=6.0,
             lowpass_angstrom=max(15.0, 3 * rough.resolution(0.143)),
         )
         mask = Volume(shape.data * sphere, voxel_size)
-    fsc = validate_half_maps(halves, mask, seed).ending_at(last)
-    return FinalMaps(Volume(inside(filtered(fsc), sphere), voxel_size), halves, mask, fsc)
+    fsc = validate_half_maps(halves, mask, seed)
+    return FinalMaps(final(fsc), halves, mask, fsc)
 
 
 def filtered_map(joined: FoldedSums, fsc: HalfMapFSC, first: FoldedSums, second: FoldedSums) -> Float[Tensor, "z y x"]:

@@ -323,4 +323,5 @@ def finish(plan: Plan, state: State) -> FinalMaps:
         radius=plan.setting.radius,
         seed=plan.config.seed,
         mask=plan.setting.mask,
+        limit=plan.sums.grid.limit,
     )
