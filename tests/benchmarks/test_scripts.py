@@ -20,6 +20,12 @@ from benchmarks import (
     confidence,
     estimators,
     hard_cases,
+    homogeneous,
+    homogeneous_noise,
+    homogeneous_poses,
+    homogeneous_snr,
+    homogeneous_speed,
+    homogeneous_training,
     kernels,
     pose_limit,
     relion_agreement,
@@ -133,6 +139,55 @@ def test_pose_limit(tmp_path, capsys):
     assert 0 < row["limit_frobenius"] < 0.1
     assert row["times_the_limit"] > 0.9
     assert "times_the_limit" in printed
+
+
+@pytest.mark.slow
+def test_homogeneous(tmp_path, capsys):
+    content, printed = smoke(homogeneous, tmp_path, capsys)
+    assert [row["key"]["method"] for row in content["rows"]] == homogeneous.SMOKE
+    assert all(row["epochs"] == 1 for row in content["rows"])
+    assert "gaussians over backprojection" in printed
+
+
+@pytest.mark.slow
+def test_homogeneous_noise(tmp_path, capsys):
+    content, printed = smoke(homogeneous_noise, tmp_path, capsys)
+    assert [row["key"]["mask"] for row in content["rows"]] == list(homogeneous_noise.MASKS)
+    assert all(row["unmasked shell"] <= homogeneous_noise.LAST_SHELL for row in content["rows"])
+    assert "corrected shell" in printed
+
+
+@pytest.mark.slow
+def test_homogeneous_poses(tmp_path, capsys):
+    content, _ = smoke(homogeneous_poses, tmp_path, capsys)
+    true, off, refined = content["rows"]
+    assert true["median_deg"] < 1e-3
+    assert off["median_deg"] == pytest.approx(4.5, rel=0.1)  # of the root mean square, three normal axes
+    assert refined["median_deg"] < 0.8 * off["median_deg"]
+
+
+@pytest.mark.slow
+def test_homogeneous_snr(tmp_path, capsys):
+    content, printed = smoke(homogeneous_snr, tmp_path, capsys)
+    assert [len(row["curve_masked"]) for row in content["rows"]] == [17, 17]
+    assert "at 0.5 Nyquist" in printed
+
+
+@pytest.mark.slow
+def test_homogeneous_speed(tmp_path, capsys):
+    content, printed = smoke(homogeneous_speed, tmp_path, capsys)
+    isotropic, anisotropic, *commands = content["rows"]
+    assert 0 < isotropic["of_peak"] < 1
+    assert anisotropic["images_s"] > 0
+    assert len(commands) == 2
+    assert "cryoDRGN's pace" in printed
+
+
+@pytest.mark.slow
+def test_homogeneous_training(tmp_path, capsys):
+    content, printed = smoke(homogeneous_training, tmp_path, capsys)
+    assert [row["epochs"] for row in content["rows"]] == [1, 1, 2]
+    assert "times the resolution of" in printed
 
 
 @pytest.mark.slow

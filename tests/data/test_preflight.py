@@ -272,6 +272,7 @@ def test_disk_and_memory_are_forecast(generator: torch.Generator, tmp_path: Path
     assert stored_limit(Band(256, 20), 32) == 20
     assert expected.disk_free is not None
     assert list(expected.concerns) == []
+    assert forecast(particles, stored=False).disk == 0
     full = dataclasses.replace(expected, disk_free=0.5 * expected.disk, memory_installed=1e8)
     disk, memory = full.concerns
     assert (disk.level, disk.text.split(" need")[0]) == ("error", "transformed images")

@@ -45,7 +45,10 @@ def test_a_run_leaves_its_maps_and_is_not_repeated(stack, tmp_path, capsys, meth
     given, found = (read_particles(table, root=stack) for table in (stack / "truth.star", run / "particles.star"))
     torch.testing.assert_close(found.poses.rotations, given.poses.rotations)
     assert set(found.half.tolist()) == {1, 2}
-    assert "is finished" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "is finished" in printed.out
+    assert "of memory" in printed.err
+    assert "of disk" not in printed.err, "images are read once, and nothing is stored"
     changed = (run / "map.mrc").stat().st_mtime_ns
     assert main.run(command) == 0
     assert (run / "map.mrc").stat().st_mtime_ns == changed

@@ -59,7 +59,9 @@ class Forecast:
             )
 
 
-def forecast(particles: Particles, limit: int | None = None, workspace: Path | None = None) -> Forecast:
+def forecast(
+    particles: Particles, limit: int | None = None, workspace: Path | None = None, *, stored: bool = True
+) -> Forecast:
     """Disk for the band vectors and memory for maps of this box.
 
     Parameters
@@ -69,12 +71,14 @@ def forecast(particles: Particles, limit: int | None = None, workspace: Path | N
         Last shell that poses are refined in; up to Nyquist without it.
     workspace : Path, optional
         Folder that is to hold the band vectors; it need not exist yet.
+    stored : bool
+        Whether band vectors are written at all.
     """
     box = particles.box
     whole = Band.to_nyquist(box)
     band = Band(box, stored_limit(whole, whole.limit if limit is None else limit))
     return Forecast(
-        disk=float(STORED_BYTES) * len(particles) * len(band),
+        disk=float(STORED_BYTES) * len(particles) * len(band) if stored else 0.0,
         memory=_PROGRAM + _PER_VOXEL * float(box) ** 3,
         disk_free=None if workspace is None else _free(workspace),
         memory_installed=_installed(),

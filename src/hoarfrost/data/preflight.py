@@ -66,6 +66,7 @@ def inspect(
     sample: int = 256,
     limit: int | None = None,
     workspace: Path | None = None,
+    stored: bool = True,
 ) -> Preflight:
     """Look a stack over; findings come gravest first.
 
@@ -86,6 +87,8 @@ def inspect(
         Band limit of the transformed images, for the forecast; all of the band without it.
     workspace : Path, optional
         Folder that is to hold them.
+    stored : bool
+        Whether the transformed images are stored at all.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def inspect(
         *_contrast(contrast, len(rows)),
         *_mixed_contrast(ready, particles.optics[rows]),
     ]
-    expected = forecast(particles, limit, workspace)
+    expected = forecast(particles, limit, workspace, stored=stored)
     findings += expected.concerns
     order: tuple[Level, ...] = ("error", "warning", "info")
     return Preflight(

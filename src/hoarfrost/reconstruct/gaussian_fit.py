@@ -232,7 +232,7 @@ def moved(parameters: GaussianParameters, moves: Sequence[Move], around: Surroun
     """Gaussians after some moves, one after the other."""
     density = parameters.density()
     for move in moves:
-        density, _ = move(density, around)
+        density = move(density, around)
     floor = parameters.least_scale * 1.01
     density = replace(density, masses=density.masses.clamp(min=1e-12), scales=density.scales.clamp(min=floor))
     return GaussianParameters.of(density, parameters.least_scale)

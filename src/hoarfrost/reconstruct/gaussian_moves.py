@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hoarfrost.geometry.rotations import quaternion_to_matrix
@@ -42,8 +42,8 @@ class Surroundings:
 class Move(Protocol):
     """A change in the set of Gaussians."""
 
-    def __call__(self, density: GaussianDensity, around: Surroundings) -> tuple[GaussianDensity, Int[Tensor, "n"]]:
-        """The new Gaussians, and for each the row of the old one that it goes on from (-1 for none)."""
+    def __call__(self, density: GaussianDensity, around: Surroundings) -> GaussianDensity:
+        """The Gaussians after it."""
         ...
 
 
@@ -53,17 +53,16 @@ class Recycle:
 
     trivial_mass: float = TRIVIAL_MASS
 
-    def __call__(self, density: GaussianDensity, around: Surroundings) -> tuple[GaussianDensity, Int[Tensor, "n"]]:
+    def __call__(self, density: GaussianDensity, around: Surroundings) -> GaussianDensity:
         """Positions are drawn in proportion to the missing density; masses and widths are those of the median."""
         median = density.masses.median()
         lost = (density.masses < self.trivial_mass * median) | (value_at(around.support, density.centres) < 0.5)
-        rows = torch.arange(len(density), device=lost.device)
         if not bool(lost.any()) or float(around.missing.data.max()) <= 0:
-            return density, rows
+            return density
         fresh = drawn_from(around.missing, int(lost.sum()), around.generator)
         centres, masses, scales = density.centres.clone(), density.masses.clone(), density.scales.clone()
         centres[lost], masses[lost], scales[lost] = fresh.to(centres), median, density.scales.median()
-        return replace(density, centres=centres, masses=masses, scales=scales), torch.where(lost, -1, rows)
+        return replace(density, centres=centres, masses=masses, scales=scales)
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,17 @@ class Split:
 
     count: int
 
-    def __call__(self, density: GaussianDensity, around: Surroundings) -> tuple[GaussianDensity, Int[Tensor, "n"]]:
+    def __call__(self, density: GaussianDensity, around: Surroundings) -> GaussianDensity:
         """Mass, mean and second moment of every pair of halves are those of the whole."""
         wanted = min(self.count - len(density), len(density))
-        rows = torch.arange(len(density), device=density.masses.device)
         if wanted <= 0:
-            return density, rows
+            return density
         # The mass of a Gaussian times its variance is what it adds to the second moment of the map.
         chosen = torch.topk(density.masses * density.variances, wanted).indices
-        kept = torch.ones(len(density), dtype=torch.bool, device=rows.device)
+        kept = torch.ones(len(density), dtype=torch.bool, device=chosen.device)
         kept[chosen] = False
         left, right = halves_of(density.select(chosen), around.generator)
-        return merged(merged(density.select(kept), left), right), torch.cat([rows[kept], chosen, chosen])
+        return merged(merged(density.select(kept), left), right)
 
 
 def halves_of(density: GaussianDensity, generator: torch.Generator) -> tuple[GaussianDensity, GaussianDensity]:

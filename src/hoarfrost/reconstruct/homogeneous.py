@@ -103,38 +103,25 @@ class Plan:
         return self.prepare.stack
 
     @property
-    def epochs(self) -> int:
-        """Readings of the images: into sums, or in training."""
-        config = self.config
-        if config.epochs is not None:
-            return config.epochs
-        return 5 if config.poses == "refine" or config.preset != "default" else 2 if config.contrast else 1
-
-    @property
-    def stored(self) -> bool:
-        """Whether the transformed images are stored: for training, and for what is measured between epochs."""
-        return self.recipe is not None or ((self.config.poses == "refine" or self.config.contrast) and self.epochs > 1)
-
-    @property
     def stages(self) -> list[Stage]:
         """Everything from reading the images to the last fit."""
         if self.recipe is not None:
             compare = CompareHalves(self.sums, self.setting, 1)
             return [self.prepare, self._reading(1), compare, *(self._training(half) for half in (1, 2, ALL))]
-        joined = self.fit.joined()
-        stages: list[Stage] = [self.prepare] if self.stored else []
-        for epoch in range(1, self.epochs + 1):
+        joined, epochs = self.fit.joined(), self.config.readings
+        stages: list[Stage] = [self.prepare] if self.config.stored else []
+        for epoch in range(1, epochs + 1):
             if epoch > 1:
                 stages += self._updates(epoch - 1)
             stages.append(self._reading(epoch))
             # The last maps of some methods are made of the sums themselves.
-            if epoch < self.epochs or joined is not None:
+            if epoch < epochs or joined is not None:
                 stages += [
                     CompareHalves(self.sums, self.setting, epoch),
                     *(FitHalf(self.fit, self.sums, self.setting, half, epoch) for half in (1, 2)),
                 ]
         if joined is not None:
-            stages.append(FitHalf(joined, self.sums, self.setting, ALL, self.epochs))
+            stages.append(FitHalf(joined, self.sums, self.setting, ALL, epochs))
         return stages
 
     @property
@@ -143,7 +130,7 @@ class Plan:
         if self.config.preset == "default":
             return None
         recipe = published(self.particles.box) if self.config.preset == "published" else ImageRecipe()
-        return replace(recipe, epochs=self.epochs)
+        return replace(recipe, epochs=self.config.readings)
 
     def _training(self, half: int) -> Stage:
         recipe = self.recipe
@@ -155,7 +142,7 @@ class Plan:
         maps = replace(self.maps, name=f"maps-{epoch}", title="Back-projecting the images")
 
         def seen(optics: Optics) -> SumHalfMaps:
-            stack = replace(self.stack, optics=optics) if self.stored else None
+            stack = replace(self.stack, optics=optics) if self.config.stored else None
             return replace(maps, particles=self.particles.replace(optics=optics), stack=stack)
 
         return WithOptics(self.particles.optics, seen)
@@ -282,7 +269,7 @@ def reconstruct(
         diameter=2 * plan.setting.radius,
         symmetry=config.symmetry,
         method=config.method,
-        epochs=plan.epochs,
+        epochs=config.readings,
         contrast=state.get("contrast"),
         density=density_of(plan, state),
         timings=times.seconds,

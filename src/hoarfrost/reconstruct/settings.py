@@ -137,6 +137,18 @@ class ReconstructConfig(RunConfig):
         default=8.0, gt=0, description="how often a network is shown every node of the sums, on average"
     )
 
+    @property
+    def readings(self) -> int:
+        """How often the images are read: into sums, or in training."""
+        if self.epochs is not None:
+            return self.epochs
+        return 5 if self.poses == "refine" or self.preset != "default" else 2 if self.contrast else 1
+
+    @property
+    def stored(self) -> bool:
+        """Whether the transformed images are stored: for training, and for what is measured between readings."""
+        return self.preset != "default" or ((self.poses == "refine" or self.contrast) and self.readings > 1)
+
     @model_validator(mode="after")
     def _on_images_alone(self) -> ReconstructConfig:
         alone = self.method == "gaussians" and self.poses == "fixed" and not self.contrast

@@ -44,14 +44,21 @@ class Ready(Generic[Config]):
     def forecast(self, work: str) -> str:
         """The size of the stack, the work on it in a few words, and what it takes, in one line."""
         particles, expected = self.particles, self.preflight.forecast
+        disk = f", and {readable_size(expected.disk)} of disk while it runs" if expected.disk else ""
         return (
             f"{len(particles):,} particles, box {particles.box} at {particles.pixel_size:.4g} Å: {work}, "
-            f"{readable_size(expected.memory)} of memory, and {readable_size(expected.disk)} of disk while it runs"
+            f"{readable_size(expected.memory)} of memory{disk}"
         )
 
 
 def look_over(
-    table: Path, config: Config, *, limit: int | None = None, root: Path | None = None, workspace: Path | None = None
+    table: Path,
+    config: Config,
+    *,
+    limit: int | None = None,
+    root: Path | None = None,
+    workspace: Path | None = None,
+    stored: bool = True,
 ) -> Ready[Config]:
     """Read a particle table, and refuse a stack that a run would be in vain on.
 
@@ -63,6 +70,7 @@ def look_over(
     limit : band limit of the transformed images, for the forecast; all of the band without it.
     root : where to look for images as well; for the table of a run, beside the table that the run was given.
     workspace : the folder of the run.
+    stored : whether the transformed images are stored there.
     """
     notes: list[str] = []
     with logged_warnings(notes.append):
@@ -75,6 +83,7 @@ def look_over(
         resolution=config.max_resolution,
         limit=limit,
         workspace=workspace,
+        stored=stored,
     ).sound()
     if preflight.dark_particles:
         config = config.model_copy(update={"invert": True})

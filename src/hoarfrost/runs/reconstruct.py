@@ -50,7 +50,7 @@ def run_reconstruct(
     InputError
         Whatever is wrong with the stack, its poses, the mask, the settings or the folder.
     """
-    ready = look_over(table, config, root=root, workspace=output)
+    ready = look_over(table, config, root=root, workspace=output, stored=config.stored)
     particles, config = ready.particles, ready.config
     if particles.poses is None:
         raise InputError(f"{table}: has no poses; find them with 'hoarfrost abinit', or give a table that has them")
