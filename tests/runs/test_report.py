@@ -13,7 +13,8 @@ from hoarfrost.analysis.verdict import Evidence, judge
 from hoarfrost.analysis.views import unseen_share
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import euler_to_matrix, random_rotations
-from hoarfrost.runs.report import ReportData, Start, duration, write_report
+from hoarfrost.runs.report import duration, write_report
+from hoarfrost.runs.shown import ReportData, Start
 from hoarfrost.types import HalfMaps, ImageArray, Optics, Particles, Poses, Volume
 from phantoms import GaussianPhantom
 

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 RIGHT_WITHIN = math.radians(10)
 """A pose this near the truth is right."""
@@ -30,6 +31,9 @@ FACE_VALUE = (-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0)
 
 They count little beside hundreds, and decide where no simulated image does: where all of them were right.
 """
+
+SCORINGS = 100
+"""Steps towards the likeliest calibration: some ten are enough, and all cost next to nothing."""
 
 
 def likelihood_gap(log_likelihood: Float[Tensor, "b c"], chosen: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
@@ -66,20 +70,36 @@ class Calibration:
         gaps = torch.cat([gap.double().cpu(), prior])
         share = torch.cat([right.double().cpu(), torch.sigmoid(prior)])
         # The logit of the ceiling and the logarithm of the slope have no bounds to run into.
-        with torch.enable_grad():
-            free = torch.tensor([4.0, -1.0, 0.0], dtype=torch.float64, requires_grad=True)
-            optimiser = torch.optim.LBFGS([free], max_iter=200, line_search_fn="strong_wolfe")
+        free, damping = torch.tensor([4.0, -1.0, 0.0], dtype=torch.float64), 1e-3
+        loss, slope, curvature = _scoring(free, gaps, share)
+        for _ in range(SCORINGS):
+            ridge = torch.diag(damping * curvature.diagonal() + 1e-12)
+            # Far off in one step the logit of the ceiling would not come back: there it makes no difference any more.
+            trial = free - torch.linalg.solve(curvature + ridge, slope).clamp(-1, 1)
+            value, *derivatives = _scoring(trial, gaps, share)
+            if value < loss:
+                free, loss, (slope, curvature), damping = trial, value, derivatives, 0.1 * damping
+            else:
+                damping = 10 * damping
+        ceiling, steepness, middle = free
+        return cls(float(torch.sigmoid(ceiling)), float(steepness.exp()), float(middle))
 
-            def loss() -> Tensor:
-                optimiser.zero_grad()
-                stated = torch.sigmoid(free[0]) * torch.sigmoid(free[1].exp() * (gaps - free[2]))
-                value = torch.nn.functional.binary_cross_entropy(stated, share)
-                value.backward()
-                return value
 
-            optimiser.step(loss)
-        ceiling, slope, middle = free.detach()
-        return cls(float(torch.sigmoid(ceiling)), float(slope.exp()), float(middle))
+def _scoring(
+    free: Float[Tensor, "3"], gap: Float[Tensor, "n"], share: Float[Tensor, "n"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "3"], Float[Tensor, "3 3"]]:
+    """Cross entropy of a calibration, its slope and its expected curvature (Fisher scoring)."""
+    ceiling, steepness, middle = free[0], free[1].exp(), free[2]
+    odds = steepness * (gap - middle)
+    right = logsigmoid(ceiling) + logsigmoid(odds)
+    wrong = torch.logaddexp(logsigmoid(-ceiling), logsigmoid(ceiling) + logsigmoid(-odds))
+    loss = -(share * right + (1 - share) * wrong).mean()
+    falling = torch.sigmoid(-odds)
+    # Derivatives of the logarithm of the stated probability.
+    rows = torch.stack([torch.sigmoid(-ceiling).expand_as(gap), falling * odds, -falling * steepness])
+    stated, other = right.exp(), wrong.exp().clamp(min=1e-300)
+    slope = rows @ ((stated - share) / other) / len(gap)
+    return loss, slope, (rows * (stated / other)) @ rows.mT / len(gap)
 
 
 @dataclass(frozen=True)

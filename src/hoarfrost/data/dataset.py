@@ -266,16 +266,22 @@ def estimate_noise(
     """
     groups = int(particles.optics.group.max()) + 1
     rows = torch.linspace(0, len(particles) - 1, min(sample, len(particles))).round().long().unique()
+
+    def seen(part: Tensor) -> tuple[dict[int, NoiseAccumulator], Tensor]:
+        images, group = normalisation.apply(particles.images.read(part)), particles.optics.group[part]
+        found = {groups: NoiseAccumulator(band, normalisation.background_radius)}
+        found[groups].add(images)
+        for number in group.unique().tolist() if groups > 1 else ():
+            found[number] = NoiseAccumulator(band, normalisation.background_radius)
+            found[number].add(images[group == number])
+        return found, band.shell_mean(band.from_images(images).abs().square().sum(0))
+
     accumulators = [NoiseAccumulator(band, normalisation.background_radius) for _ in range(groups + 1)]
     power = torch.zeros(band.limit + 1)
-    for part in rows.split(256):
-        images = normalisation.apply(particles.images.read(part))
-        accumulators[-1].add(images)
-        power += band.shell_mean(band.from_images(images).abs().square().sum(0))
-        for group in range(groups) if groups > 1 else ():
-            mine = particles.optics.group[part] == group
-            if mine.any():
-                accumulators[group].add(images[mine])
+    for found, part_power in map_parts(seen, rows.split(256), CPU):
+        power += part_power
+        for number, accumulator in found.items():
+            accumulators[number].join(accumulator)
     spectra = torch.stack(
         [a.spectrum() if a.count >= 50 else accumulators[-1].spectrum() for a in accumulators[:groups]]
     )

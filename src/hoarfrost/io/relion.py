@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,10 @@ class RelionTable:
 
     def image_names(self) -> ImageNames:
         """Files and places from ``rlnImageName``."""
+        return self._names
+
+    @cached_property
+    def _names(self) -> ImageNames:
         return parse_names(self.particles)
 
     def box(self) -> int | None:

@@ -12,7 +12,7 @@ from hoarfrost.kernels.search import PackedSlices, best_poses, search_is_compile
 from hoarfrost.kernels.threads import map_parts
 
 
-def integer_product_rate(seconds: float = 0.2) -> float | None:
+def integer_product_rate(seconds: float = 0.1) -> float | None:
     """Operations per second of 8-bit integer products that never leave the registers, on all threads together.
 
     None without kernels.

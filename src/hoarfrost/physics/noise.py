@@ -43,6 +43,11 @@ class NoiseAccumulator:
         self._power += power.to(self._power)
         self.count += len(images)
 
+    def join(self, other: NoiseAccumulator) -> None:
+        """Take in what another has seen in the same band outside the same circle."""
+        self._power += other._power
+        self.count += other.count
+
     def spectrum(self) -> Float[Tensor, "shells"]:
         """Power per coefficient on shells 0 ... limit of the band; shell 0, which images lose, is given that of 1."""
         if self.count == 0:

@@ -289,6 +289,6 @@ def throughput(work: list[tuple[float, float]], device: torch.device) -> dict[st
     return {
         "search_tera_operations": operations / seconds,
         "peak_tera_operations": (peak := search_peak(device) / 1e12),
-        "peak_float32_tflops": matrix_product_rate(device=device, seconds=0.1) / 1e12,
+        "peak_float32_tflops": matrix_product_rate(device=device, seconds=0.05) / 1e12,
         "search_fraction_of_peak": operations / seconds / peak,
     }

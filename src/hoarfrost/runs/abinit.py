@@ -20,8 +20,8 @@ from hoarfrost.runs.folder import RunFolder
 from hoarfrost.runs.outputs import finish, key_figures, write_outputs
 from hoarfrost.runs.progress import EVENTS_NAME, duration, read_events
 from hoarfrost.runs.ready import Ready, look_over
-from hoarfrost.runs.report import ClassShown, ReportData, Start
 from hoarfrost.runs.running import Session, run_in
+from hoarfrost.runs.shown import ClassShown, ReportData, Start
 
 WITHOUT_KERNELS = 5.0
 """How much longer the work takes in PyTorch alone."""

@@ -12,7 +12,7 @@ from hoarfrost.io.mrc import write_map
 from hoarfrost.io.particles import write_particles
 from hoarfrost.reconstruct.final_maps import FinalMaps
 from hoarfrost.runs.folder import RunFolder
-from hoarfrost.runs.report import ReportData, write_report
+from hoarfrost.runs.shown import ReportData
 from hoarfrost.types import Particles
 
 
@@ -70,6 +70,9 @@ def finish(folder: RunFolder, results: Mapping[str, Any], data: ReportData) -> N
     """
     earlier = folder.manifest.timings
     said = judge(data.evidence).warnings if data.evidence is not None else ()
+    # Drawing is slow to load; :mod:`hoarfrost.runs.running` has begun with it.
+    from hoarfrost.runs.report import write_report
+
     data = replace(
         data,
         timings=earlier | {name: seconds for name, seconds in data.timings.items() if name not in earlier},

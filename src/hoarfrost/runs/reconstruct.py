@@ -20,8 +20,8 @@ from hoarfrost.runs.given import fitted_mask, require_sound_poses
 from hoarfrost.runs.manifest import stacks_record
 from hoarfrost.runs.outputs import finish, key_figures, write_outputs
 from hoarfrost.runs.ready import look_over
-from hoarfrost.runs.report import ReportData
 from hoarfrost.runs.running import Session, run_in
+from hoarfrost.runs.shown import ReportData
 
 
 def run_reconstruct(

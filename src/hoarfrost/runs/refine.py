@@ -24,8 +24,8 @@ from hoarfrost.runs.given import fitted, fitted_mask, read_sized, require_sound_
 from hoarfrost.runs.manifest import stacks_record
 from hoarfrost.runs.outputs import finish, key_figures, write_outputs
 from hoarfrost.runs.ready import look_over
-from hoarfrost.runs.report import ReportData
 from hoarfrost.runs.running import Session, run_in
+from hoarfrost.runs.shown import ReportData
 from hoarfrost.types import Volume
 
 GUINIER_FROM = 10.0

@@ -7,7 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from rich.console import Console
@@ -71,6 +73,8 @@ def run_in(
     )
     with folder:
         if not folder.finished:
+            # What draws the report takes a second to load, which passes beside the work.
+            Thread(target=import_module, args=("hoarfrost.runs.report",)).start()
             with running(folder, console, command) as session:
                 work(folder, session)
     return folder

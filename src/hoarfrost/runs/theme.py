@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
@@ -85,10 +86,10 @@ def panel_title(axes: Axes, text: str) -> None:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all; its layout stays as it is from now on."""
+    figure.set(dpi=_DOTS_PER_INCH, facecolor=PAPER)
+    # ``Figure.savefig`` would draw everything twice.
     with replacing(path) as temporary:
-        figure.savefig(
-            temporary, format="png", dpi=_DOTS_PER_INCH, facecolor=PAPER, pil_kwargs={"compress_level": _COMPRESSION}
-        )
+        FigureCanvasAgg(figure).print_png(temporary, pil_kwargs={"compress_level": _COMPRESSION})
     # Finding the layout takes as long as drawing, and would be done again for every other format.
     figure.set_layout_engine("none")
 
@@ -104,14 +105,9 @@ def to_svg(figure: Figure, label: str) -> str:
     """
     buffer = io.StringIO()
     slug = re.sub(r"\W+", "-", label)
+    figure.set(dpi=_DOTS_PER_INCH, facecolor="none")
     with matplotlib.rc_context({"svg.hashsalt": slug}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            dpi=_DOTS_PER_INCH,
-            facecolor="none",
-            metadata={"Date": None, "Creator": None},
-        )
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
