@@ -11,6 +11,7 @@ Its gradient by the voxels is the residual, back-projected: where it falls, dens
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -55,10 +56,10 @@ class Misfit:
         assert isinstance(loss, Tensor)
         return loss
 
-    @property
+    @cached_property
     def scale(self) -> Float[Tensor, ""]:
         """The misfit of no density at all, in the units of the sums."""
-        return (self.weight * self.target.abs().square()).sum()
+        return _product(self.weight * self.target, self.target)
 
     def missing(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
         """Where density is missing (positive) or too much: the residual, back-projected."""
@@ -68,15 +69,20 @@ class Misfit:
 class _Quadratic(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, volume: Tensor, misfit: Misfit) -> Tensor:
-        difference = misfit.transform.forward(volume) - misfit.target
+        difference = misfit.transform.forward(volume).sub_(misfit.target)
         weighted, scale = misfit.weight * difference, misfit.scale
         ctx.save_for_backward(misfit.transform.adjoint(weighted) * (2 / scale))
-        return (weighted.real * difference.real + weighted.imag * difference.imag).sum() / scale
+        return _product(weighted, difference) / scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (by_volume,) = ctx.saved_tensors
         return gradients[0] * by_volume, None
+
+
+def _product(first: Complex[Tensor, "gz gy gx"], second: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, ""]:
+    """The sum of the products of real parts and of imaginary parts."""
+    return (torch.view_as_real(first) * torch.view_as_real(second)).sum()
 
 
 def prefix(sums: FoldedSums, limit: int) -> FoldedSums:
