@@ -43,13 +43,10 @@ from hoarfrost.reconstruct.prologue import (
 )
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.result import AbInitioResult, StartRecord, class_result, second_best
-from hoarfrost.reconstruct.search_again import SearchAgain
+from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
 from hoarfrost.types import Particles
-
-MOST_SEARCHES = 5
-"""Rounds of the second search, the last four only where particles keep moving."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,8 @@ class Plan:
         until = turn if config.rivals and turn > limits[0] else turn + 1
         common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n < until]
         further = [n for n in limits if n > turn]
-        stages: list[Stage] = [*common, *self._search_again(turn)]
+        again = HalfMapStage(self.stack, min(turn, 16), config.symmetry, anywhere=True)
+        stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
         if config.junk:
             stages.append(FindJunk(self._half_maps(turn), config.seed))
         if config.classes > 1:
@@ -114,13 +112,6 @@ class Plan:
             own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
             stages += [OneClass(stage, number, config.classes) for stage in own]
         return stages
-
-    def _search_again(self, limit: int) -> list[Stage]:
-        config = self.config
-        if not config.rivals:
-            return []
-        maps = HalfMapStage(self.stack, min(limit, 16), config.symmetry, anywhere=True)
-        return [SearchAgain(maps, self.model, config.rivals, 3, config.seed, n + 1) for n in range(MOST_SEARCHES)]
 
     def _division(self, limit: int) -> list[Stage]:
         """Stages that divide the map of all particles into classes."""

@@ -24,7 +24,7 @@ from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell,
 from hoarfrost.reconstruct.refined_optics import RefineDefocus, WithOptics
 from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.rounds import GivenMap, Round, TrustSoft
-from hoarfrost.reconstruct.search_again import SearchAgain
+from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import RefineConfig
 from hoarfrost.reconstruct.soft_rounds import SearchModes, SoftMaps, SpreadPoses, further
 from hoarfrost.reconstruct.starts import MARGIN
@@ -92,13 +92,9 @@ class Plan:
             stages.append(SpreadPoses(maps, self.furthest, spacing, config.seed + 100 * number, number))
         stages.append(TrustSoft(self.start.limit))
         rounds = [self._round(stack, number) for number in range(1, config.rounds + 1)]
-        again = HalfMapStage(stack, min(16, self.furthest), symmetry, self.mask)
-        rivals = self.search == "global" and config.rivals > 0
-        stages += [
-            rounds[0],
-            *([SearchAgain(again, model, config.rivals, 3, config.seed)] if rivals else []),
-            *rounds[1:],
-        ]
+        again = HalfMapStage(stack, min(16, self.furthest), symmetry, self.mask, anywhere=True)
+        rivals = config.rivals if self.search == "global" else 0
+        stages += [rounds[0], *searches(again, model, rivals, config.seed), *rounds[1:]]
         return [*stages, *self._of_optics, *self._last]
 
     @property

@@ -73,7 +73,7 @@ class TrustSoft:
 class Round:
     """Half-maps of the present poses and Gauss-Newton against them, unless the poses have settled.
 
-    With refined optics they may move again: the first round with them is always done.
+    After a second search, or with refined optics, they may move again: a round after either is always done.
     """
 
     stack: BandStack
@@ -101,7 +101,8 @@ class Round:
 
     def needed(self, state: State) -> bool:
         """Until the poses have settled."""
-        return (self.refined_optics and self.number == 1) or not bool(state["settled"])
+        always = 1 if self.refined_optics else 2
+        return self.number <= always or not bool(state["settled"])
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the half-maps or refine a chunk; at the end, ask whether anything still moves."""

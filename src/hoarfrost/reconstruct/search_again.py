@@ -15,7 +15,7 @@ import torch
 
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
-from hoarfrost.optimise.loop import State
+from hoarfrost.optimise.loop import Stage, State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
@@ -23,6 +23,9 @@ from hoarfrost.reconstruct.rivals import Rivals
 
 SETTLED = 0.02
 """Share of particles that may still move to another optimum when a search is the last."""
+
+MOST_SEARCHES = 5
+"""Rounds of the search, the last four only where particles keep moving."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,8 @@ class SearchAgain:
                 state[key] = state[key].index_copy(0, mine, value)
         state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
         return state, {"moved": moved / len(rows)}
+
+
+def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
+    """All rounds of the second search; none without ``rivals``."""
+    return [SearchAgain(maps, model, rivals, 3, seed, n + 1) for n in range(MOST_SEARCHES if rivals else 0)]
