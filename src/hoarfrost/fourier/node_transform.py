@@ -51,19 +51,32 @@ class NodeTransform:
 
     def forward(self, volume: Float[Tensor, "z y x"]) -> Complex[Tensor, "gz gy gx"]:
         """The nodes that a density predicts."""
+        return self.forward_across(self.forward_within(volume))
+
+    def adjoint(self, nodes: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "z y x"]:
+        """What a density's voxels get of values at the nodes: the adjoint of :meth:`forward` in real parts."""
+        return self.adjoint_within(self.adjoint_across(nodes))
+
+    def forward_within(self, volume: Float[Tensor, "z y x"]) -> Complex[Tensor, "p gy gx"]:
+        """The transform of each plane of voxels."""
         cosine, sine = self._to_nodes
         # The point opposite to the first of an even side is missing.
         volume = pad(volume * self._kernel, (0, 1 - self.side % 2) * 3)
         same, other = _opposite(volume, -1)
         rows = torch.complex(same @ cosine.T, -(other @ sine.T))
-        planes = _along(rows, cosine, sine, -1)
-        return _along(planes.flatten(1), cosine, sine, -1).unflatten(1, planes.shape[1:])
+        return _along(rows, cosine, sine, -1)
 
-    def adjoint(self, nodes: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "z y x"]:
-        """What a density's voxels get of values at the nodes: the adjoint of :meth:`forward` in real parts."""
-        cosine, sine = self._to_points
-        planes = _along(nodes.flatten(1), cosine, sine, 1).unflatten(1, nodes.shape[1:])
-        rows = _along(planes, cosine, sine, 1)
+    def forward_across(self, planes: Complex[Tensor, "p ky gx"]) -> Complex[Tensor, "gz ky gx"]:
+        """From transforms of planes, or of some of their rows, to the nodes there."""
+        return _along(planes.flatten(1), *self._to_nodes, -1).unflatten(1, planes.shape[1:])
+
+    def adjoint_across(self, nodes: Complex[Tensor, "gz ky gx"]) -> Complex[Tensor, "p ky gx"]:
+        """The adjoint of :meth:`forward_across`."""
+        return _along(nodes.flatten(1), *self._to_points, 1).unflatten(1, nodes.shape[1:])
+
+    def adjoint_within(self, planes: Complex[Tensor, "p gy gx"]) -> Float[Tensor, "z y x"]:
+        """The adjoint of :meth:`forward_within` in real parts."""
+        rows = _along(planes, *self._to_points, 1)
         # Of the last axis there is one half only, and nothing counts twice.
         cosine, sine = self._waves
         same, other = rows.real @ cosine, rows.imag @ sine

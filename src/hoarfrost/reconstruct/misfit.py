@@ -20,7 +20,11 @@ from torch import Tensor
 
 from hoarfrost.fourier.node_transform import NodeTransform
 from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.reconstruct.backprojection import FoldedSums
+
+ROWS_AT_ONCE = 8
+"""Rows of nodes whose residual is made and back-projected while it is in the caches."""
 
 LEAST_WEIGHT = 1e-6
 """Share of the mean weight below which a node counts as not seen."""
@@ -69,10 +73,18 @@ class Misfit:
 class _Quadratic(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, volume: Tensor, misfit: Misfit) -> Tensor:
-        difference = misfit.transform.forward(volume).sub_(misfit.target)
-        weighted, scale = misfit.weight * difference, misfit.scale
-        ctx.save_for_backward(misfit.transform.adjoint(weighted) * (2 / scale))
-        return _product(weighted, difference) / scale
+        transform, scale = misfit.transform, misfit.scale
+        planes = transform.forward_within(volume)
+
+        def residual(rows: slice) -> tuple[Tensor, Tensor]:
+            difference = transform.forward_across(planes[:, rows]).sub_(misfit.target[:, rows])
+            weighted = misfit.weight[:, rows] * difference
+            return _product(weighted, difference), transform.adjoint_across(weighted)
+
+        parts = map_parts(residual, in_parts(planes.shape[1], ROWS_AT_ONCE), planes.device)
+        losses, back = zip(*parts, strict=True)
+        ctx.save_for_backward(transform.adjoint_within(torch.cat(back, dim=1)) * (2 / scale))
+        return torch.stack(losses).sum() / scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
