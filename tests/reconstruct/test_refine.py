@@ -71,6 +71,20 @@ def test_perturbed_poses_come_back(data, soft, generator):
     assert scores["shift_px"]["after_origin"] < 0.3
 
 
+@pytest.mark.parametrize("soft", [True, False])
+def test_poses_of_halves_found_apart_go_on_in_their_own_maps(data, soft):
+    # The map given is that of a ball, in which all poses are alike.
+    particles, truth, _ = data
+    ball = GaussianPhantom(torch.zeros(1, 3).double(), torch.tensor([25.0]).double(), torch.ones(1).double())
+    half = 1 + torch.arange(len(particles)) % 2
+    known = particles.replace(poses=truth, half=half)
+    result = refine(known, ball.volume(BOX, PIXEL), SMALL.model_copy(update={"soft_below": 5000 if soft else 0}))
+    scores = errors(result, particles, truth)
+    assert scores["rotation_deg"]["median"] < 1.5
+    assert scores["rotation_deg"]["below_10"] > 0.99
+    assert result.maps.fsc.resolution(0.143) < 12
+
+
 def test_the_scale_of_the_given_map_is_of_no_account(data, searched):
     particles, _, reference = data
     other = refine(particles, Volume(1000 * reference.data, PIXEL), SMALL)

@@ -159,6 +159,13 @@ def test_sound_run() -> None:
     assert len(verdict.reasons) == 2
 
 
+def test_a_refinement_near_given_poses_says_that_no_others_were_tried() -> None:
+    verdict = judge(Evidence(5000, 150.0, fsc(0.2), near=True))
+    assert verdict.level == "good"
+    assert "--search global" in verdict.reasons[-1]
+    assert not verdict.warnings
+
+
 @pytest.mark.parametrize(
     ("evidence", "level", "says"),
     [

@@ -41,6 +41,7 @@ class Evidence:
     confidence: float | None = None  # median over particles
     unseen: float | None = None  # share of Fourier directions without data
     common: float | None = None  # Å; resolution of what the halves had in common at first
+    near: bool = False  # whether poses were sought only near those that were given
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,12 @@ def _of_poses(evidence: Evidence) -> list[Remark]:
             "orientations just as well. Remove junk by 2D classification, or add particles."
         )
         remarks.append(("caution", text))
+    if evidence.near:
+        text = (
+            "Poses were refined near those of the table, and no others were tried: a particle in a wrong orientation "
+            "stays there, whatever the FSC says. --search global tries all, and gives every pose a confidence."
+        )
+        remarks.append(("good", text))
     if evidence.particles is not None and evidence.particles < 1000:
         text = (
             f"{evidence.particles:,} particles are few: expect a shape rather than detail, and other maps from other "

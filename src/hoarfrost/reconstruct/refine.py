@@ -1,9 +1,10 @@
 """Gold-standard refinement: particles and a map become better poses, half-maps and a validated map.
 
 The given map is low-passed to where it cannot bias the Fourier shell correlation, and from there each half of the
-particles goes its own way. Poses that the table has are refined, others are searched. Small stacks are assigned softly
-on ever finer grids before Gauss-Newton takes over; its rounds go on, in a band that grows with the agreement of the
-half-maps, until neither the resolution nor the poses move.
+particles goes its own way. Poses that the table has are refined, others are searched; where the table has halves as
+well, each begins with the map that its poses give. Small stacks are assigned softly on ever finer grids before
+Gauss-Newton takes over; its rounds go on, in a band that grows with the agreement of the half-maps, until neither the
+resolution nor the poses move.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class RefineResult:
     noise: Float[Tensor, "groups shells"]
     diameter: float
     symmetry: str
-    common: float  # Å; resolution of the map that both halves began with
+    common: float | None  # Å; resolution of the map that both halves began with, None where each began with its own
     search: str  # "global" or "local"
     rounds: int
     settled: bool
@@ -67,6 +68,7 @@ class RefineResult:
             confidence=None if confidence is None else float(confidence.double().median()),
             unseen=None if poses is None else unseen_share(poses.rotations, self.symmetry),
             common=self.common,
+            near=self.search == "local",
         )
 
     @property
@@ -128,7 +130,7 @@ def refine(
         noise=plan.stack.noise,
         diameter=2 * plan.radius,
         symmetry=config.symmetry,
-        common=particles.box * particles.pixel_size / plan.start.limit,
+        common=None if plan.apart else particles.box * particles.pixel_size / plan.start.limit,
         search=plan.search,
         rounds=int(state["rounds"]),
         settled=bool(state["settled"]),

@@ -58,6 +58,14 @@ class Plan:
         return search_of(self.particles, self.config)
 
     @property
+    def apart(self) -> bool:
+        """Whether the poses of the table were found in halves already: each goes on in its own map, and the whole band.
+
+        The low-passed map, in which a particle may look the same all around, would only blur them.
+        """
+        return self.search == "local" and self.particles.half is not None
+
+    @property
     def furthest(self) -> int:
         """The last shell that is used."""
         return self.stack.band.limit
@@ -82,15 +90,17 @@ class Plan:
             stages.append(SearchModes(given, model, config.seed))
             spacings = config.spacings if soft else config.spacings[:1]
         else:
-            stages.append(RefinePoses(given, config.iterations, "start"))
+            if not self.apart:
+                stages.append(RefinePoses(given, config.iterations, "start"))
             # Poses that a table has are no further off than the first spacings would put them.
             spacings = tuple(spacing for spacing in config.spacings if spacing < 5) if soft else ()
-        first = HalfMapStage(stack, min(self.furthest, further(self.start.limit, self.furthest)), symmetry, self.mask)
+        begin = self.furthest if self.apart else self.start.limit
+        first = HalfMapStage(stack, further(begin, self.furthest), symmetry, self.mask)
         spread_maps = HalfMapStage(stack, self.furthest, symmetry, self.mask, SoftMaps(stack, symmetry, self.mask))
         for number, spacing in enumerate(spacings, 1):
             maps = first if number == 1 and self.search == "local" else spread_maps
             stages.append(SpreadPoses(maps, self.furthest, spacing, config.seed + 100 * number, number))
-        stages.append(TrustSoft(self.start.limit))
+        stages.append(TrustSoft(self.start.limit if spacings else begin))
         rounds = [self._round(stack, number) for number in range(1, config.rounds + 1)]
         again = HalfMapStage(stack, min(16, self.furthest), symmetry, self.mask, anywhere=True)
         rivals = config.rivals if self.search == "global" else 0
