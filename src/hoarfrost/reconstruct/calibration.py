@@ -97,7 +97,7 @@ class SelfTest:
             rotations, shifts = state["rotations"][views[part]], state["shifts"][moves[part]]
             like, own, other = self.stack.images(optics[part], self.band), self._density(half), self._density(3 - half)
             images = simulated_images(like, truth, rotations, shifts, amplitude, 1 / self.weight, generator)
-            found = self.rivals.search(images, own, self.weight, frame)
+            found = self.rivals.search(images, self.rivals.bank(own, self.band, self.weight, frame), self.weight)
             contest = self.rivals.compete(images, own, self.weight, *found.best, found)
             gap = contest.gap(images, other, self.weight)
             error = symmetric_distance(contest.best[0], rotations, self.rivals.model.symmetry)

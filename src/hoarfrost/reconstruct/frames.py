@@ -37,6 +37,10 @@ SHELLS = 16
 """Shells in which the maps are laid over each other: six numbers need no more, and these hold most of the signal."""
 
 
+TOGETHER = 0.98
+"""Mean correlation in these shells from which on maps lie where they should, whatever symmetry they seem to have."""
+
+
 @dataclass(frozen=True)
 class Motion:
     """A rigid motion ``x -> rotation @ x + shift`` of the object; the shift in Å."""
@@ -102,10 +106,11 @@ def motion_between(
     drift = max(near.angle * radius, float(torch.linalg.vector_norm(near.shift)))
     # A fiftieth of a voxel at the surface is nothing.
     candidates: list[Motion | None] = [None] if near.angle > FURTHEST or drift < 0.02 * voxel_size else [None, near]
-    if anywhere and symmetry.upper() == "C1":
+    best = max(candidates, key=agreement)
+    if anywhere and symmetry.upper() == "C1" and agreement(best) < TOGETHER:
         found = align_maps(maps[1], maps[0], hands=False)
-        candidates.append(Motion(found.rotation.double(), found.shift.double()))
-    return max(candidates, key=agreement)
+        best = max(best, Motion(found.rotation.double(), found.shift.double()), key=agreement)
+    return best
 
 
 def _a_little_off() -> Float[Tensor, "3 3"]:

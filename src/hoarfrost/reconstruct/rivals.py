@@ -10,8 +10,10 @@ from torch import Tensor
 
 from hoarfrost.analysis.confidence import likelihood_gap
 from hoarfrost.data.dataset import BandImages
+from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
+from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.representations.voxel import FourierVolume
@@ -51,6 +53,25 @@ class Contest:
         rows = torch.arange(len(self.rotations))
         return self.rotations[rows, self.winner], self.shifts[rows, self.winner]
 
+    def fit(self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
+        """By how many deviations of its noise each image fits its winner better than images do in the middle.
+
+        The log-likelihood of a right pose scatters by ``2 sqrt(P)`` about a multiple of ``P = sum v C^2 |Y|^2``.
+        """
+        empty = BandImages(images.band, torch.zeros_like(images.vectors), images.transfer, images.frequency_matrix)
+        rotations, shifts = (one.to(images.vectors.device) for one in self.best)
+        power = (-log_likelihood(empty, density, rotations, shifts, weight)).cpu().clamp(min=1e-6)
+        reached = self.log_likelihood.amax(1)
+        return (reached - (reached / power).median() * power) / (2 * power.sqrt())
+
+    def replaced(self, rows: Int[Tensor, "k"], other: Contest) -> Contest:
+        """The contest with that of some images in place of their own."""
+        return Contest(
+            self.rotations.index_copy(0, rows, other.rotations),
+            self.shifts.index_copy(0, rows, other.shifts),
+            self.log_likelihood.index_copy(0, rows, other.log_likelihood),
+        )
+
     def gap(self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
         """How much likelier the winner is than all its rivals in a map that the images have no part in."""
         device, values = images.vectors.device, self.log_likelihood.clone()
@@ -70,14 +91,26 @@ class Rivals:
     count: int
     iterations: int
 
+    def bank(
+        self, density: FourierVolume, band: Band, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
+    ) -> SliceBank:
+        """The slices of all orientations of the grid, turned by ``frame``."""
+        return self.model.search(weight, 0, frame).bank(density, band)
+
     def search(
-        self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
+        self,
+        images: BandImages,
+        bank: SliceBank,
+        weight: Float[Tensor, "m"],
+        about: Float[Tensor, "b 2"] | None = None,
     ) -> Contest:
-        """The best poses of the whole grid, turned by ``frame``."""
-        bank = self.model.search(weight, 0, frame).bank(density, images.band)
-        found = search_bank(images, bank, self.model.shifts, weight, KEPT)
+        """The best poses of the whole grid, at all its shifts, or at those near ``about`` (pixels)."""
+        shifts, centre = self.model.shifts, torch.zeros(len(images), 2)
+        if about is not None:
+            shifts, centre, images = self.model.near_shifts, about.float(), images.centred(about)
+        found = search_bank(images, bank, shifts, weight, KEPT)
         rotations = bank.rotations[found.orientation].double()
-        return Contest(rotations, self.model.shifts[found.shift], found.log_likelihood)
+        return Contest(rotations, centre[:, None] + shifts[found.shift], found.log_likelihood)
 
     def compete(
         self,

@@ -12,14 +12,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import Stage, State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
-from hoarfrost.reconstruct.rivals import Rivals
+from hoarfrost.reconstruct.rivals import Contest, Rivals
+from hoarfrost.representations.voxel import FourierVolume
+
+DOUBTFUL = 10.0
+"""A pose is in doubt with a smaller gap than this ..."""
+
+POOR = -1.5
+"""... or if its image fits worse than this (see :meth:`hoarfrost.reconstruct.rivals.Contest.fit`)."""
 
 SETTLED = 0.02
 """Share of particles that may still move to another optimum when a search is the last."""
@@ -84,19 +94,47 @@ class SearchAgain:
         for half, mine in self.maps.halves(state, rows):
             images = stack.images(mine, band)
             own, other = (pair.density(number, band.limit, stack.device) for number in (half, 3 - half))
-            found = rivals.search(images, own, weight, frame)
-            contest = rivals.compete(images, own, weight, state["rotations"][mine], state["shifts"][mine], found)
+            contest, gap = self._contest(rivals, images, (own, other), weight, state, mine, frame)
             moved += int((contest.winner > 0).sum())
             rotations, shifts = contest.best
             for key, value in (
                 ("rotations", rotations),
                 ("shifts", shifts.double()),
                 ("score", contest.log_likelihood.amax(1)),
-                (f"{self.name}.gap", contest.gap(images, other, weight)),
+                (f"{self.name}.gap", gap),
             ):
                 state[key] = state[key].index_copy(0, mine, value)
         state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
         return state, {"moved": moved / len(rows)}
+
+    def _contest(
+        self,
+        rivals: Rivals,
+        images: BandImages,
+        maps: tuple[FourierVolume, FourierVolume],
+        weight: Float[Tensor, "m"],
+        state: State,
+        rows: Int[Tensor, "b"],
+        frame: Float[Tensor, "3 3"],
+    ) -> tuple[Contest, Float[Tensor, "b"]]:
+        """Candidates in the map of these particles' own half, and gaps in that of the other.
+
+        They are sought near the present shifts, and at all shifts for particles that this leaves in doubt.
+        """
+        own, other = maps
+        rotations, shifts = state["rotations"][rows], state["shifts"][rows]
+        bank = rivals.bank(own, images.band, weight, frame)
+        found = rivals.search(images, bank, weight, shifts)
+        contest = rivals.compete(images, own, weight, rotations, shifts, found)
+        gap = contest.gap(images, other, weight)
+        doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
+        if len(doubtful):
+            few = images[doubtful.to(images.vectors.device)]
+            found = rivals.search(few, bank, weight)
+            wider = rivals.compete(few, own, weight, rotations[doubtful], shifts[doubtful], found)
+            contest = contest.replaced(doubtful, wider)
+            gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
+        return contest, gap
 
 
 def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
