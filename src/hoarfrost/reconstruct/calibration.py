@@ -88,8 +88,8 @@ class SelfTest:
         They have views and shifts of particles, transfer functions of others, and the noise that the present poses
         leave. Nothing is known of their poses when they are searched, each half against its own map.
         """
-        mean = Volume(((self.pair.first + self.pair.second) / 2).to(self.stack.device), self.pair.voxel_size)
-        truth = FourierVolume.from_volume(mean, self.band.limit)
+        mean = self.pair.mean
+        truth = FourierVolume.from_volume(Volume(mean.data.to(self.stack.device), mean.voxel_size), self.band.limit)
         optics, views, moves = used[torch.randint(len(used), (3, count), generator=generator)]
         frame = random_rotations(1, generator)[0]
         parts = []

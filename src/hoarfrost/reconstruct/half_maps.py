@@ -41,6 +41,11 @@ class HalfMapPair:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    @property
+    def mean(self) -> Volume:
+        """The map of both halves."""
+        return Volume((self.first + self.second) / 2, self.voxel_size)
+
     def density(self, half: int, limit: int, device: torch.device) -> FourierVolume:
         """The map of half 1 or 2, ready for projection on a device; its tables are made once."""
         key = half, limit, device

@@ -16,6 +16,7 @@ from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
 from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.frames import Motion
 from hoarfrost.representations.voxel import FourierVolume
 
 DISTINCT = 0.45
@@ -85,11 +86,12 @@ class Contest:
 
 @dataclass(frozen=True)
 class Rivals:
-    """How rivals are found, on the grid of a model, and refined."""
+    """How rivals are found, on the grid of a model and where the map looks alike, and refined."""
 
     model: CoarseModel
-    count: int
+    count: int  # on the grid
     iterations: int
+    look_alikes: tuple[Motion, ...] = ()  # after which the map looks nearly as before; shifts in pixels
 
     def bank(
         self, density: FourierVolume, band: Band, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
@@ -121,35 +123,35 @@ class Rivals:
         shifts: Float[Tensor, "b 2"],
         found: Contest,
     ) -> Contest:
-        """These poses and their rivals among those found on the grid, all refined."""
+        """These poses and their rivals, those of a map's look-alikes and among those found on the grid, all refined."""
         refine = GaussNewton(weight, self.iterations).refine
         present = refine(images, density, rotations, shifts).cpu()
-        count = 1 + self.count
+        count = 1 + len(self.look_alikes) + self.count
         rotations = present.rotations[:, None].repeat(1, count, 1, 1)
         shifts = present.shifts[:, None].repeat(1, count, 1)
         scores = torch.full((len(images), count), -torch.inf)
         scores[:, 0] = present.log_likelihood
-
         taken = self._near(present.rotations, found.rotations)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
         own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
-        for rival in range(1, count):
+
+        def enter(rival: int, rows: Int[Tensor, "k"], start: Float[Tensor, "k 3 3"], at: Float[Tensor, "k 2"]) -> None:
+            refined = refine(images[rows], density, start, at).cpu()
+            rotations[rows, rival], shifts[rows, rival] = refined.rotations, refined.shifts
+            # A rival that came back to the present pose is no rival.
+            back = self._near(present.rotations[rows], refined.rotations[:, None], self._distinct / 3)[:, 0]
+            scores[rows, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
+            taken[rows] |= self._near(start, found.rotations[rows])
+
+        for rival, motion in enumerate(self.look_alikes, 1):
+            enter(rival, torch.arange(len(images)), *motion.apply(present.rotations, present.shifts, 1.0))
+        for rival in range(1 + len(self.look_alikes), count):
             score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
             serious = (score > SERIOUS * own - SLACK).nonzero()[:, 0]
             if len(serious) == 0:
                 break
             pick = pick[serious]
-            refined = refine(
-                images[serious],
-                density,
-                found.rotations[serious, pick],
-                found.shifts[serious, pick],
-            ).cpu()
-            rotations[serious, rival], shifts[serious, rival] = refined.rotations, refined.shifts
-            # A rival that came back to the present pose is no rival.
-            back = self._near(present.rotations[serious], refined.rotations[:, None], self._distinct / 3)[:, 0]
-            scores[serious, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
-            taken[serious] |= self._near(found.rotations[serious, pick], found.rotations[serious])
+            enter(rival, serious, found.rotations[serious, pick], found.shifts[serious, pick])
         return Contest(rotations, shifts, scores)
 
     @property

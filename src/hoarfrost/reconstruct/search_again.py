@@ -15,12 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hoarfrost.analysis.look_alikes import look_alikes
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import Stage, State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
+from hoarfrost.reconstruct.frames import Motion
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 from hoarfrost.representations.voxel import FourierVolume
@@ -77,10 +79,12 @@ class SearchAgain:
         """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
         if step == 0:
             fresh = {f"{self.name}.gap": torch.zeros(len(self.maps.stack)), f"{self.name}.moved": torch.tensor(0)}
-            return self.maps.prepare(state, self.name) | fresh, {}
+            state = self.maps.prepare(state, self.name) | fresh
+            return state if "look_alikes.turns" in state else state | self._look_alikes(state), {}
         stack, pair, weight = self.maps.stack, self.maps.pair(state, self.name), state[f"{self.name}.weight"]
         band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
-        rivals = Rivals(self.model, self.rivals, self.iterations)
+        motions = tuple(map(Motion, state["look_alikes.turns"], state["look_alikes.shifts"]))
+        rivals = Rivals(self.model, self.rivals, self.iterations, motions)
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
         state = dict(state)
         if step + 1 == self.steps:
@@ -135,6 +139,16 @@ class SearchAgain:
             contest = contest.replaced(doubtful, wider)
             gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
         return contest, gap
+
+    def _look_alikes(self, state: State) -> State:
+        """The pseudo-symmetry of the map, for all rounds; shifts in pixels."""
+        found = look_alikes(self.maps.pair(state, self.name).mean, self.model.symmetry)
+        turns = [one.rotation.double() for one in found]
+        shifts = [one.shift.double() / self.maps.stack.pixel_size for one in found]
+        return {
+            "look_alikes.turns": torch.stack(turns) if found else torch.zeros(0, 3, 3, dtype=torch.float64),
+            "look_alikes.shifts": torch.stack(shifts) if found else torch.zeros(0, 3, dtype=torch.float64),
+        }
 
 
 def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
