@@ -51,6 +51,9 @@ class BackProjection:
     def __add__(self, other: BackProjection) -> BackProjection:
         return BackProjection(self.grid, self.sums + other.sums)
 
+    def __sub__(self, other: BackProjection) -> BackProjection:
+        return BackProjection(self.grid, self.sums - other.sums)
+
     def folded(self) -> FoldedSums:
         """The sums as maps are made of them; whoever asks for more than one thing had better keep this."""
         data, weight = self.grid.fold(self.sums)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial, reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,7 @@ from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
+from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.frames import motion_between, moved
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
@@ -23,6 +26,9 @@ IMAGES_A_STEP = 2048
 
 NOISE_SAMPLE = 1024
 """Particles of whose residuals the noise in each shell is taken."""
+
+FOLDS = 4
+"""Parts of a half, each of which can be left out of its map."""
 
 TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
@@ -75,6 +81,32 @@ class HalfMapStage:
             second = sums_of_rows(self.stack, *poses, rows, self.limit, self.symmetry)
         return state, regularised_pair(first, second, extent=extent, radius=radius, mask=self.mask)
 
+    def leave_out(self, state: State, name: str) -> State:
+        """Half-maps like those of :meth:`prepare`, without each fold of the particles in turn, under :meth:`fold_name`."""
+        poses, fsc = (state["rotations"], state["shifts"]), state[f"{name}.fsc"]
+        extent, radius, fold = self.stack.band.box * self.stack.pixel_size, float(state["radius"]), folds(state)
+
+        def sums(half: int, number: int) -> BackProjection:
+            rows = ((state["half"] == half) & (fold == number)).nonzero()[:, 0]
+            return sums_of_rows(self.stack, *poses, rows, self.limit, self.symmetry)
+
+        parts = [[sums(half, number) for number in range(FOLDS)] for half in (1, 2)]
+        first, second = (reduce(add, mine) for mine in parts)
+        regularise = partial(regularised_pair, extent=extent, radius=radius, mask=self.mask)
+        for number, (mine, other) in enumerate(zip(*parts, strict=True)):
+            part = self.fold_name(name, number)
+            state = state | {
+                f"{part}.first": regularise(first - mine, second).first,
+                f"{part}.second": regularise(first, second - other).second,
+                f"{part}.fsc": fsc,
+            }
+        return state
+
+    @staticmethod
+    def fold_name(name: str, number: int) -> str:
+        """Under which :meth:`pair` finds the half-maps without a fold."""
+        return f"{name}.without-{number}"
+
     def pair(self, state: State, name: str) -> HalfMapPair:
         """The half-maps that :meth:`prepare` left, the same object as long as the state holds the same maps."""
         first, second, kept = state[f"{name}.first"], state[f"{name}.second"], self._pairs.get(name)
@@ -85,8 +117,11 @@ class HalfMapStage:
 
     def forget(self, state: State, name: str) -> State:
         """The state without the maps; the FSC stays for the report."""
-        self._pairs.pop(name, None)
-        gone = {f"{name}.first", f"{name}.second", f"{name}.weight"}
+        parts = [name, *(self.fold_name(name, number) for number in range(FOLDS))]
+        for part in parts:
+            self._pairs.pop(part, None)
+        gone = {f"{part}.{map_}" for part in parts for map_ in ("first", "second")}
+        gone |= {f"{name}.weight", *(f"{part}.fsc" for part in parts[1:])}
         return {key: value for key, value in state.items() if key not in gone}
 
     def halves(self, state: State, rows: Int[Tensor, "b"]) -> list[tuple[int, Int[Tensor, "c"]]]:
@@ -174,6 +209,12 @@ class RefinePoses:
         if step + 1 == self.steps:
             state = self.maps.forget(state, self.name)
         return state, {"score": score, "band": float(band.limit)}
+
+
+def folds(state: State) -> Int[Tensor, "n"]:
+    """The fold of every particle: those of a half take turns."""
+    half = state["half"]
+    return torch.where(half == 1, (half == 1).cumsum(0), (half == 2).cumsum(0)) % FOLDS
 
 
 def chunk(index: int, count: int) -> Int[Tensor, "b"]:
