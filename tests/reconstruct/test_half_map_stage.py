@@ -1,11 +1,17 @@
-"""Tables of the half-maps are made once a stage, and anew where the maps are others."""
+"""Half-maps of a stage: their tables are made once, and no image decides on its own pose."""
 
 import torch
 
 from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
+from hoarfrost.optimise.loop import run_stages
+from hoarfrost.reconstruct.ab_initio import make_plan
+from hoarfrost.reconstruct.half_maps import half_sums, regularised_pair
 from hoarfrost.reconstruct.refinement import HalfMapStage
+from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import Optics
+from phantoms import GaussianPhantom
+from stacks import phantom_stack
 
 
 def test_a_density_is_kept_as_long_as_its_map(tmp_path, generator):
@@ -23,3 +29,39 @@ def test_a_density_is_kept_as_long_as_its_map(tmp_path, generator):
     other = stage.pair(after, "a").density(2, 8, stack.device)
     assert torch.equal(other.volume, after["a.second"])
     assert stage.pair(before, "a").density(1, 6, stack.device).grid.limit == 6
+
+
+def test_maps_that_decide_on_an_image_do_not_hold_it(tmp_path, generator):
+    count, box, pixel_size = 48, 24, 4.0
+    particles, truth = phantom_stack(
+        GaussianPhantom.random(8, 30.0, generator, sigma=5.0),
+        count, box=box, pixel_size=pixel_size, snr=1.0, shift_px=1.0, generator=generator,
+    )  # fmt: skip
+    config = AbInitioConfig(start_limit=8, shift_extent=0.06, shift_count=3, diameter=70.0)
+    plan = make_plan(particles, config, tmp_path)
+    state = {
+        "half": torch.arange(count) % 2 + 1,
+        "radius": torch.tensor(40.0),
+        "rotations": truth.rotations,
+        "shifts": truth.shifts / pixel_size,
+    }
+    state = run_stages([plan.prepare], state)
+    # A source that gives the same pair for all poses: the halves are not laid over each other, which would move poses.
+    sums = half_sums(plan.stack, state["rotations"], state["shifts"], state["half"], 8, "C1")
+    whole = regularised_pair(*sums, extent=box * pixel_size, radius=40.0)
+    stage = HalfMapStage(plan.stack, 8, "C1", source=lambda state: (whole, 8))
+
+    def groups(state):
+        prepared = stage.prepare(state, "a", decisive=True)
+        found = list(stage.decisive(prepared, "a", torch.arange(count)))
+        return [(half, rows, (pair.first if half == 1 else pair.second)) for half, rows, pair in found]
+
+    before = groups(state)
+    assert sorted(torch.cat([rows for _, rows, _ in before]).tolist()) == list(range(count))
+    _, rows, own = before[0]
+    # Other poses of just these images change the whole half's map, but not the one that decides on them.
+    turned = state | {"rotations": state["rotations"].index_copy(0, rows, state["rotations"][rows.roll(1)])}
+    after = groups(turned)
+    assert torch.equal(after[0][1], rows)
+    assert torch.allclose(after[0][2], own, atol=1e-4 * float(own.abs().max()))
+    assert not torch.allclose(after[1][2], before[1][2], atol=1e-2 * float(own.abs().max()))

@@ -9,6 +9,7 @@ from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.ab_initio import make_plan
 from hoarfrost.reconstruct.assignment import split_halves
+from hoarfrost.reconstruct.one_class import OneClass
 from hoarfrost.reconstruct.refine import refine
 from hoarfrost.reconstruct.search_again import MOST_SEARCHES, SearchAgain
 from hoarfrost.reconstruct.settings import AbInitioConfig, RefineConfig
@@ -80,6 +81,28 @@ def test_rounds_bring_all_particles_into_one_orientation(rounds):
 def test_rounds_end_when_nothing_moves(rounds):
     _, run = rounds
     assert 1 < len(run) < MOST_SEARCHES
+
+
+def test_the_few_in_another_orientation_are_told_from_the_rest(tmp_path, generator):
+    settings = {"box": BOX, "pixel_size": PIXEL, "snr": 0.4, "shift_px": 1.0}
+    particles, truth = phantom_stack(pseudo_threefold(generator), COUNT, generator=generator, **settings)
+    plan = make_plan(particles, CONFIG, tmp_path)
+    turns = torch.where(torch.arange(COUNT) % 10 == 0, 1 + torch.arange(COUNT) // 10 % 2, 0)
+    state = {
+        "half": split_halves(COUNT, None, 0),
+        "radius": torch.tensor(60.0),
+        "rotations": truth.rotations @ point_group("C3")[turns],
+        "shifts": truth.shifts / PIXEL,
+        "score": torch.zeros(COUNT),
+    }
+    stages = [stage for stage in plan.refinement if isinstance(stage, OneClass) and "look-alikes" in stage.name]
+    assert len(stages) == 1
+    assert not stages[0].needed(state)
+    state |= {"look_alikes.turns": point_group("C3")[1:], "look_alikes.shifts": torch.zeros(2, 3, dtype=torch.float64)}
+    assert stages[0].needed(state)
+    state = run_stages([plan.prepare, stages[0]], state)
+    right = geodesic_distance(state["rotations"], truth.rotations) < 0.2
+    assert float(right.double().mean()) > 0.98
 
 
 def test_a_map_that_cannot_tell_the_orientations_apart_is_enough(generator):

@@ -45,6 +45,7 @@ from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.result import AbInitioResult, StartRecord, class_result, second_best
 from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import AbInitioConfig, Preset
+from hoarfrost.reconstruct.settle import SettleLookAlikes
 from hoarfrost.reconstruct.starts import ChooseStart, FindAxes
 from hoarfrost.types import Particles
 
@@ -109,6 +110,7 @@ class Plan:
             further = further or [turn]
         for number in range(1, config.classes + 1):
             own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further]
+            own.append(SettleLookAlikes(self._half_maps(limits[-1]), self.model, config.iterations))
             own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
             stages += [OneClass(stage, number, config.classes) for stage in own]
         return stages

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hoarfrost.optimise.loop import Stage, State
+from hoarfrost.optimise.loop import OptionalStage, Stage, State
 
 PER_PARTICLE = ("rotations", "shifts", "score", "confidence")
 """What all classes write into, each the rows of its own particles."""
@@ -46,6 +46,10 @@ class OneClass:
     def steps(self) -> int:
         """Steps of the stage."""
         return self.stage.steps
+
+    def needed(self, state: State) -> bool:
+        """What the stage says, if it may be left out."""
+        return not isinstance(self.stage, OptionalStage) or self.stage.needed(state)
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """One step of the stage on its view of the state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
@@ -16,6 +16,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.reconstruct.backprojection import BackProjection
+from hoarfrost.reconstruct.class_maps import FOLDS
 from hoarfrost.reconstruct.frames import motion_between, moved
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
@@ -27,8 +28,8 @@ IMAGES_A_STEP = 2048
 NOISE_SAMPLE = 1024
 """Particles of whose residuals the noise in each shell is taken."""
 
-FOLDS = 4
-"""Parts of a half, each of which can be left out of its map."""
+FEW = 10_000
+"""Particles from which on an image's own share of its half's map has no say: less than a nat."""
 
 TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
@@ -49,10 +50,11 @@ class HalfMapStage:
     anywhere: bool = False  # whether the halves may have settled on different ones of pseudo-symmetric orientations
     _pairs: dict[str, HalfMapPair] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def prepare(self, state: State, name: str) -> State:
+    def prepare(self, state: State, name: str, decisive: bool = False) -> State:
         """Half-maps, trusted band and inverse noise of the whitened coefficients, under ``name`` in the state.
 
-        The halves are brought into one frame first: their poses change where they have drifted apart.
+        The halves are brought into one frame first: their poses change where they have drifted apart. Those that are to
+        be ``decisive`` between far poses are, with few particles, made without each fold of them as well.
         """
         if self.source is None:
             state, pair = self._of_poses(state)
@@ -65,7 +67,8 @@ class HalfMapStage:
             f"{name}.fsc": pair.fsc,
             f"{name}.limit": torch.tensor(trusted),
         }
-        return state | {f"{name}.weight": self._inverse_noise(state, name)}
+        state = state | {f"{name}.weight": self._inverse_noise(state, name)}
+        return self._leave_out(state, name) if decisive and self._few else state
 
     def _of_poses(self, state: State) -> tuple[State, HalfMapPair]:
         extent, radius = self.stack.band.box * self.stack.pixel_size, float(state["radius"])
@@ -81,8 +84,45 @@ class HalfMapStage:
             second = sums_of_rows(self.stack, *poses, rows, self.limit, self.symmetry)
         return state, regularised_pair(first, second, extent=extent, radius=radius, mask=self.mask)
 
-    def leave_out(self, state: State, name: str) -> State:
-        """Half-maps like those of :meth:`prepare`, without each fold of the particles in turn, under :meth:`fold_name`."""
+    def pair(self, state: State, name: str) -> HalfMapPair:
+        """The half-maps that :meth:`prepare` left, the same object as long as the state holds the same maps."""
+        first, second, kept = state[f"{name}.first"], state[f"{name}.second"], self._pairs.get(name)
+        if kept is None or kept.first is not first or kept.second is not second:
+            voxel_size = self.stack.band.box * self.stack.pixel_size / len(first)
+            kept = self._pairs[name] = HalfMapPair(first, second, state[f"{name}.fsc"], voxel_size)
+        return kept
+
+    def forget(self, state: State, name: str) -> State:
+        """The state without the maps; the FSC stays for the report."""
+        parts = [name, *(_without(name, number) for number in range(FOLDS))]
+        for part in parts:
+            self._pairs.pop(part, None)
+        gone = {f"{part}.{map_}" for part in parts for map_ in ("first", "second")}
+        gone |= {f"{name}.weight", *(f"{part}.fsc" for part in parts[1:])}
+        return {key: value for key, value in state.items() if key not in gone}
+
+    def halves(self, state: State, rows: Int[Tensor, "b"]) -> list[tuple[int, Int[Tensor, "c"]]]:
+        """These rows by half; a half that has none of them is left out."""
+        halves = [(number, rows[state["half"][rows] == number]) for number in (1, 2)]
+        return [(number, mine) for number, mine in halves if len(mine)]
+
+    def decisive(
+        self, state: State, name: str, rows: Int[Tensor, "b"]
+    ) -> Iterator[tuple[int, Int[Tensor, "c"], HalfMapPair]]:
+        """These rows by half, with the maps that decide between poses: where particles are few, such as lack them."""
+        fold = folds(state)
+        for half, mine in self.halves(state, rows):
+            if not self._few:
+                yield half, mine, self.pair(state, name)
+                continue
+            for number in fold[mine].unique().tolist():
+                yield half, mine[fold[mine] == number], self.pair(state, _without(name, number))
+
+    @property
+    def _few(self) -> bool:
+        return len(self.stack) < FEW
+
+    def _leave_out(self, state: State, name: str) -> State:
         poses, fsc = (state["rotations"], state["shifts"]), state[f"{name}.fsc"]
         extent, radius, fold = self.stack.band.box * self.stack.pixel_size, float(state["radius"]), folds(state)
 
@@ -94,40 +134,13 @@ class HalfMapStage:
         first, second = (reduce(add, mine) for mine in parts)
         regularise = partial(regularised_pair, extent=extent, radius=radius, mask=self.mask)
         for number, (mine, other) in enumerate(zip(*parts, strict=True)):
-            part = self.fold_name(name, number)
+            part = _without(name, number)
             state = state | {
                 f"{part}.first": regularise(first - mine, second).first,
                 f"{part}.second": regularise(first, second - other).second,
                 f"{part}.fsc": fsc,
             }
         return state
-
-    @staticmethod
-    def fold_name(name: str, number: int) -> str:
-        """Under which :meth:`pair` finds the half-maps without a fold."""
-        return f"{name}.without-{number}"
-
-    def pair(self, state: State, name: str) -> HalfMapPair:
-        """The half-maps that :meth:`prepare` left, the same object as long as the state holds the same maps."""
-        first, second, kept = state[f"{name}.first"], state[f"{name}.second"], self._pairs.get(name)
-        if kept is None or kept.first is not first or kept.second is not second:
-            voxel_size = self.stack.band.box * self.stack.pixel_size / len(first)
-            kept = self._pairs[name] = HalfMapPair(first, second, state[f"{name}.fsc"], voxel_size)
-        return kept
-
-    def forget(self, state: State, name: str) -> State:
-        """The state without the maps; the FSC stays for the report."""
-        parts = [name, *(self.fold_name(name, number) for number in range(FOLDS))]
-        for part in parts:
-            self._pairs.pop(part, None)
-        gone = {f"{part}.{map_}" for part in parts for map_ in ("first", "second")}
-        gone |= {f"{name}.weight", *(f"{part}.fsc" for part in parts[1:])}
-        return {key: value for key, value in state.items() if key not in gone}
-
-    def halves(self, state: State, rows: Int[Tensor, "b"]) -> list[tuple[int, Int[Tensor, "c"]]]:
-        """These rows by half; a half that has none of them is left out."""
-        halves = [(number, rows[state["half"][rows] == number]) for number in (1, 2)]
-        return [(number, mine) for number, mine in halves if len(mine)]
 
     def _inverse_noise(self, state: State, name: str) -> Float[Tensor, "m"]:
         band = Band(self.stack.band.box, int(state[f"{name}.limit"]))
@@ -209,6 +222,10 @@ class RefinePoses:
         if step + 1 == self.steps:
             state = self.maps.forget(state, self.name)
         return state, {"score": score, "band": float(band.limit)}
+
+
+def _without(name: str, fold: int) -> str:
+    return f"{name}.without-{fold}"
 
 
 def folds(state: State) -> Int[Tensor, "n"]:

@@ -9,7 +9,7 @@ left out of the map that decides on it, with a fourth of its half.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +24,7 @@ from hoarfrost.optimise.loop import Stage, State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.frames import Motion
-from hoarfrost.reconstruct.half_maps import HalfMapPair
-from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk, folds
+from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 from hoarfrost.representations.voxel import FourierVolume
 
@@ -34,9 +33,6 @@ DOUBTFUL = 10.0
 
 POOR = -1.5
 """... or if its image fits worse than this (see :meth:`hoarfrost.reconstruct.rivals.Contest.fit`)."""
-
-FEW = 10_000
-"""Particles from which on an image's own share of its half's map has no say: less than a nat."""
 
 SETTLED = 0.02
 """Share of particles that may still move to another optimum when a search is the last."""
@@ -84,9 +80,7 @@ class SearchAgain:
         """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
         if step == 0:
             fresh = {f"{self.name}.gap": torch.zeros(len(self.maps.stack)), f"{self.name}.moved": torch.tensor(0)}
-            state = self.maps.prepare(state, self.name) | fresh
-            if self._left_out:
-                state = self.maps.leave_out(state, self.name)
+            state = self.maps.prepare(state, self.name, decisive=True) | fresh
             return state if "look_alikes.turns" in state else state | self._look_alikes(state), {}
         stack, pair, weight = self.maps.stack, self.maps.pair(state, self.name), state[f"{self.name}.weight"]
         band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
@@ -102,7 +96,7 @@ class SearchAgain:
             return self.maps.forget(state, self.name) | {"confidence": confidence}, {"confidence": mean}
         rows = chunk(step - 1, len(stack))
         frame, moved = random_rotations(1, generator)[0], 0
-        for half, mine, decisive in self._groups(state, rows):
+        for half, mine, decisive in self.maps.decisive(state, self.name, rows):
             images = stack.images(mine, band)
             own, other = (
                 maps.density(number, band.limit, stack.device) for maps, number in ((decisive, half), (pair, 3 - half))
@@ -119,20 +113,6 @@ class SearchAgain:
                 state[key] = state[key].index_copy(0, mine, value)
         state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
         return state, {"moved": moved / len(rows)}
-
-    @property
-    def _left_out(self) -> bool:
-        return len(self.maps.stack) < FEW
-
-    def _groups(self, state: State, rows: Int[Tensor, "b"]) -> Iterator[tuple[int, Int[Tensor, "c"], HalfMapPair]]:
-        """These rows by half, and by fold where images are left out, with the maps that decide on them."""
-        fold = folds(state)
-        for half, mine in self.maps.halves(state, rows):
-            if not self._left_out:
-                yield half, mine, self.maps.pair(state, self.name)
-                continue
-            for number in fold[mine].unique().tolist():
-                yield half, mine[fold[mine] == number], self.maps.pair(state, self.maps.fold_name(self.name, number))
 
     def _contest(
         self,
