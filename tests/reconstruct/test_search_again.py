@@ -33,7 +33,7 @@ def searched(folder):
     """
     generator = torch.Generator().manual_seed(11)
     phantom = GaussianPhantom.random(14, 50.0, generator, sigma=5.0)
-    settings = {"box": BOX, "pixel_size": PIXEL, "snr": 0.02, "shift_px": 2.0}
+    settings = {"box": BOX, "pixel_size": PIXEL, "snr": 0.025, "shift_px": 2.0}
     particles, truth = phantom_stack(phantom, 2 * COUNT, generator=generator, **settings)
     plan = make_plan(particles, CONFIG, folder)
     halves, others = split_halves(2 * COUNT, None, 0), torch.arange(2 * COUNT) < COUNT
