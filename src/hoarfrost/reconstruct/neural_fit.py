@@ -61,7 +61,7 @@ class NeuralFit:
     iterations: int = 1000
     batch: int = 4096
     rate: float = 3e-3  # falls to zero as a cosine
-    points: int = 128
+    points: int = 512
     width: int = 128
     layers: int = 3
     name: str = "neural"

@@ -134,7 +134,7 @@ class ReconstructConfig(RunConfig):
         default="default", description="Gaussians are fitted to sums, or trained on images, in batches or one by one"
     )
     passes: float = Field(
-        default=8.0, gt=0, description="how often a network is shown every node of the sums, on average"
+        default=5.0, gt=0, description="how often a network is shown every node of the sums, on average"
     )
 
     @property

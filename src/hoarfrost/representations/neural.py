@@ -41,7 +41,7 @@ class NeuralField:
         box: int,
         voxel_size: float,
         radius: float,
-        points: int = 128,
+        points: int = 512,
         width: int = 128,
         layers: int = 3,
     ) -> NeuralField:
