@@ -67,7 +67,10 @@ class SearchAgain:
         return "Searching all poses again in the refined maps"
 
     def needed(self, state: State) -> bool:
-        """A first round always, another where the one before it moved many particles."""
+        """A first round always, another where the one before it moved many particles.
+
+        That no fewer moved than before is no reason to stop: more do while mixed orientations come apart.
+        """
         before = f"search-again-{self.round - 1}.moved"
         return self.round == 1 or float(state.get(before, torch.tensor(0.0))) > SETTLED * len(self.maps.stack)
 
