@@ -6,7 +6,7 @@ from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.ab_initio import make_plan
-from hoarfrost.reconstruct.half_maps import half_sums, regularised_pair
+from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, outlined, regularised_pair
 from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import Optics
@@ -65,3 +65,21 @@ def test_maps_that_decide_on_an_image_do_not_hold_it(tmp_path, generator):
     assert torch.equal(after[0][1], rows)
     assert torch.allclose(after[0][2], own, atol=1e-4 * float(own.abs().max()))
     assert not torch.allclose(after[1][2], before[1][2], atol=1e-2 * float(own.abs().max()))
+
+
+def test_outlines_leave_the_particle_and_take_the_noise_around_it(generator):
+    phantom = GaussianPhantom.random(12, 30.0, generator, sigma=5.0)
+    clean = phantom.volume(40, 4.0).data.float()
+    noise = 0.03 * clean.max() * torch.randn(2, 40, 40, 40, generator=generator)
+    pair = HalfMapPair(clean + noise[0], clean + noise[1], torch.ones(17), 4.0)
+    cut = outlined(pair, 10.0)
+    axis = 4.0 * (torch.arange(40) - 20)
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    distance = torch.cdist(points, phantom.centres.float()).amin(1).reshape(40, 40, 40)
+    for before, after in ((pair.first, cut.first), (pair.second, cut.second)):
+        torch.testing.assert_close(after[distance < 10], before[distance < 10])
+        assert after[distance > 45].abs().max() == 0
+    # A half has no part in the outline of the other.
+    alone = outlined(HalfMapPair(pair.first, clean.flip(0), pair.fsc, 4.0), 10.0)
+    assert torch.equal(alone.first, cut.first)

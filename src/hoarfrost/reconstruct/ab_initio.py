@@ -109,7 +109,8 @@ class Plan:
             stages += [OneClass(stage) for stage in self._division(turn)]
             further = further or [turn]
         for number in range(1, config.classes + 1):
-            own: list[Stage] = [RefinePoses(self._half_maps(n), config.iterations) for n in further]
+            outlines = [HalfMapStage(self.stack, n, config.symmetry, outline=True) for n in further]
+            own: list[Stage] = [RefinePoses(maps, config.iterations) for maps in outlines]
             own.append(SettleLookAlikes(self._half_maps(limits[-1]), self.model, config.iterations))
             own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
             stages += [OneClass(stage, number, config.classes) for stage in own]

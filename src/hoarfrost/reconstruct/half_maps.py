@@ -20,7 +20,7 @@ from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.fourier.transforms import resample_centred
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.kernels.threads import map_parts
-from hoarfrost.physics.masks import soft_sphere
+from hoarfrost.physics.masks import mask_from_map, soft_sphere
 from hoarfrost.reconstruct.backprojection import BackProjection, back_project, symmetrise
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import HalfMaps, Volume
@@ -124,6 +124,22 @@ def regularised_pair(
     joined_shell = max(3, min(6, math.floor(extent / JOINED_RESOLUTION)))
     maps = [inside(share_low_shells(grid, one, joined, joined_shell), within) for one in maps]
     return HalfMapPair(maps[0].cpu(), maps[1].cpu(), fsc, voxel_size)
+
+
+def outlined(pair: HalfMapPair, resolution: float) -> HalfMapPair:
+    """Each map within its own outline at twice the ``resolution`` (Å): noise of the solvent pulls at poses as well.
+
+    The halves stay independent, as neither outline knows of the other.
+    """
+
+    def cut(data: Tensor) -> Tensor:
+        shape = mask_from_map(
+            Volume(data, pair.voxel_size), extend_px=3.0, edge_px=3.0, lowpass_angstrom=max(15.0, 2 * resolution)
+        )
+        return data * shape.data
+
+    first, second = map_parts(cut, (pair.first, pair.second), pair.first.device)
+    return HalfMapPair(first, second, pair.fsc, pair.voxel_size)
 
 
 def inverse_signal_power(fsc: Float[Tensor, "shells"], weight: Float[Tensor, "shells"]) -> Float[Tensor, "shells"]:

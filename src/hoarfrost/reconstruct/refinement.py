@@ -18,7 +18,7 @@ from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.class_maps import FOLDS
 from hoarfrost.reconstruct.frames import motion_between, moved
-from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, regularised_pair, sums_of_rows
+from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, outlined, regularised_pair, sums_of_rows
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
 
@@ -35,6 +35,10 @@ TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
 
 
+OUTLINED_FROM = 16
+"""Shells in which half-maps have to agree before their outlines are to be trusted."""
+
+
 @dataclass(frozen=True)
 class HalfMapStage:
     """What every refinement stage does first: half-maps of the present poses, the band they allow, the noise left.
@@ -47,6 +51,7 @@ class HalfMapStage:
     symmetry: str
     mask: Volume | None = None  # where density is sought, on the grid of the images; a sphere without it
     source: Callable[[State], tuple[HalfMapPair, int]] | None = None
+    outline: bool = False  # whether poses are compared with maps inside their own outlines
     anywhere: bool = False  # whether the halves may have settled on different ones of pseudo-symmetric orientations
     _pairs: dict[str, HalfMapPair] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -61,6 +66,8 @@ class HalfMapStage:
             trusted = trusted_limit(pair.fsc)
         else:
             pair, trusted = self.source(state)
+        if self.outline and trusted >= OUTLINED_FROM:
+            pair = outlined(pair, self.stack.band.box * self.stack.pixel_size / trusted)
         state = state | {
             f"{name}.first": pair.first,
             f"{name}.second": pair.second,
