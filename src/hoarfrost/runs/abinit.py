@@ -38,7 +38,7 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     levels = [min(level, last) for level in config.levels]
     batches = config.starts * config.start_steps + 2 * config.half_steps
     starts = batches * min(config.start_batch, count) * 1.2e-4
-    searches = 0.6e-4 + (2.2e-4 if config.rivals else 0.0)
+    searches = 0.6e-4 + (1.3e-4 if config.rivals else 0.0)
     refinement = 1.2e-7 * sum(level**2 for level in levels) * config.iterations / 3
     maps = 3e-9 * box**2 + 3.5e-8 * min(last, config.map_limit or last) ** 2
     work = starts + count * (searches + refinement + maps)
