@@ -48,10 +48,12 @@ class SettleLookAlikes:
             rotations, shifts = state["rotations"][mine], state["shifts"][mine]
             present = Contest(rotations[:, None], shifts[:, None], torch.zeros(len(mine), 1))
             contest = rivals.compete(stack.images(mine, band), density, weight, rotations, shifts, present)
-            moved += int((contest.winner > 0).sum())
-            rotations, shifts = contest.best
-            state["rotations"] = state["rotations"].index_copy(0, mine, rotations)
-            state["shifts"] = state["shifts"].index_copy(0, mine, shifts.double())
+            # The others have better poses than maps of fewer images, and with the noise around them, could give.
+            moving = (contest.winner > 0).nonzero()[:, 0]
+            moved += len(moving)
+            rotations, shifts = (one[moving] for one in contest.best)
+            state["rotations"] = state["rotations"].index_copy(0, mine[moving], rotations)
+            state["shifts"] = state["shifts"].index_copy(0, mine[moving], shifts.double())
         if step + 1 == self.steps:
             state = self.maps.forget(state, self.name)
         return state, {"moved": moved / len(rows)}
