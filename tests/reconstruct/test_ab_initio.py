@@ -83,7 +83,8 @@ def test_a_result_says_how_it_was_found(solved):
     assert sorted(result.particles.half.unique().tolist()) == [1, 2]
     assert abs((result.particles.half == 1).sum() - len(particles) / 2) <= 1
     assert sum(start.chosen for start in result.starts) == 1
-    assert all(len(start.scores) == SMALL.start_steps for start in result.starts)
+    steps = [SMALL.start_steps] * SMALL.starts + [SMALL.further_slower * SMALL.start_steps] * SMALL.further_starts
+    assert [len(start.scores) for start in result.starts] == steps[: len(result.starts)]
     confidence = result.particles.poses.confidence
     assert ((confidence > 0) & (confidence <= 1)).all()
     assert {"prepare", "start-1", "choose", "full-pass", "refine-8", "search-again-1", "maps"} <= set(result.timings)

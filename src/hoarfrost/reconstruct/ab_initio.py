@@ -72,18 +72,20 @@ class Plan:
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
         most = config.starts + config.further_starts
         free = replace(self.model, symmetry="C1", orientations=coarse_orientations("C1"))
-        starts = [
-            AnnealedMap.start(i, stack, free, schedule, config.seed, if_disputed=i >= config.starts)
-            for i in range(most)
+        # Faint images need more of them before a map takes shape.
+        slower = replace(schedule, steps=config.further_slower * config.start_steps)
+        starts = [AnnealedMap.start(i, stack, free, schedule, config.seed) for i in range(config.starts)]
+        further = [
+            AnnealedMap.start(i, stack, free, slower, config.seed, if_disputed=True) for i in range(config.starts, most)
         ]
         limit = schedule.last_limit
         apart = Annealing(config.half_steps, config.start_batch, min(self.model.common_limit, limit), limit, spread=8.0)
         halves = [AnnealedMap.of_half(half, stack, self.model, apart, config.seed) for half in (1, 2)]
         return [
             self.prepare,
-            *starts[: config.starts],
+            *starts,
             ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
-            *starts[config.starts :],
+            *further,
             ChooseStart(stack, free, limit, most, config.diameter, config.seed, again=True),
             *([] if config.symmetry == "C1" else [FindAxes(self.model, limit, stack.pixel_size)]),
             *halves,
