@@ -83,15 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(report(rows), options)
 
 
+def simulated_stack(folder: Path, stack: Row) -> None:
+    """Images of a structure and their truth: the same for the same row."""
+    box = stack["box"]
+    simulated(
+        folder, model(stack["structure"]), n=stack["particles"], box=box, snr=stack["snr"], shift=10 * box / 128, seed=0
+    )
+
+
 def measure(stack: Row, keys: Sequence[Row], record: Record) -> list[Row | None]:
     """Simulate one stack, and reconstruct it by every method that has no row yet."""
     rows: list[Row | None] = []
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         folder = Path(scratch) / "stack"
-        simulated(
-            folder, model(stack["structure"]), n=stack["particles"], box=stack["box"], snr=stack["snr"],
-            shift=10 * stack["box"] / 128, seed=0,
-        )  # fmt: skip
+        simulated_stack(folder, stack)
         for key in keys:
             row = record.done(key)
             if row is None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.abinit_accuracy import model
-from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show, simulated
-from benchmarks.homogeneous import METHODS, reconstructed
+from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show
+from benchmarks.homogeneous import METHODS, reconstructed, simulated_stack
 from hoarfrost.analysis.alignment import align_rotations, rotation_errors
 from hoarfrost.geometry.rotations import rotation_vector_to_matrix
 from hoarfrost.io.particles import read_particles, write_particles
@@ -59,10 +58,7 @@ def measure(stack: Row, keys: Sequence[Row], record: Record, threads: int) -> li
     rows = []
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         folder = Path(scratch) / "stack"
-        simulated(
-            folder, model(stack["structure"]), n=stack["particles"], box=stack["box"], snr=stack["snr"],
-            shift=10 * stack["box"] / 128, seed=0,
-        )  # fmt: skip
+        simulated_stack(folder, stack)
         for number, key in enumerate(keys):
             row = record.done(key)
             if row is None:

@@ -10,9 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.abinit_accuracy import model
-from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show, simulated
-from benchmarks.homogeneous import reconstructed, true_mask
+from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show
+from benchmarks.homogeneous import reconstructed, simulated_stack, true_mask
 from hoarfrost.analysis.fsc import fourier_shell_correlation
 from hoarfrost.io.mrc import read_map
 
@@ -54,10 +53,7 @@ def measure(stack: Row, keys: Sequence[Row], record: Record, threads: int) -> li
     rows = []
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         folder = Path(scratch) / "stack"
-        simulated(
-            folder, model(stack["structure"]), n=stack["particles"], box=stack["box"],
-            snr=round(10 ** (stack["decibels"] / 10), 4), shift=10 * stack["box"] / 128, seed=0,
-        )  # fmt: skip
+        simulated_stack(folder, stack | {"snr": round(10 ** (stack["decibels"] / 10), 4)})
         for key in keys:
             row = record.done(key)
             if row is None:

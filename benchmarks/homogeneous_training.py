@@ -11,9 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.abinit_accuracy import model
-from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show, simulated
-from benchmarks.homogeneous import reconstructed
+from benchmarks.common import Record, Row, exit_code, no_data, parser, shared_data, show
+from benchmarks.homogeneous import reconstructed, simulated_stack
 
 NAME = "homogeneous_training"
 
@@ -65,10 +64,7 @@ def measure(stack: Row, keys: Sequence[Row], record: Record, threads: int) -> li
     rows = []
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         folder = Path(scratch) / "stack"
-        simulated(
-            folder, model(stack["structure"]), n=stack["particles"], box=stack["box"], snr=stack["snr"],
-            shift=10 * stack["box"] / 128, seed=0,
-        )  # fmt: skip
+        simulated_stack(folder, stack)
         for number, key in enumerate(keys):
             row = record.done(key)
             if row is None:
