@@ -26,8 +26,9 @@ COUNT, BOX, PIXEL = 700, 36, 4.0
 CONFIG = AbInitioConfig(start_limit=9, shift_extent=0.06, shift_count=5, levels=(12,), rivals=2, diameter=120.0)
 
 
-def searched(folder):
-    """A stack so noisy that many poses are wrong, after the second search in maps of as many other particles.
+def searched(folder, which=-1):
+    """A stack so noisy that many poses are wrong, after the last (or another) round of the second search in maps of as
+    many other particles.
 
     Their poses are unknown and searched twice, so that what the first search finds competes in the second.
     """
@@ -44,7 +45,7 @@ def searched(folder):
         "shifts": truth.shifts / PIXEL,
         "score": torch.zeros(2 * COUNT),
     }
-    stage = next(stage for stage in plan.refinement if isinstance(stage, SearchAgain))
+    stage = [stage for stage in plan.refinement if isinstance(stage, SearchAgain)][which]
     state, _ = stage.run(run_stages([plan.prepare], state), 0)
     state |= {
         "half": torch.where(others, 0, halves),
@@ -76,7 +77,7 @@ def test_confidences_are_shares_of_right_poses(found):
 
 def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved(found):
     state = found[2]
-    left = {name.removeprefix("search-again-1.") for name in state if name.startswith("search-again")}
+    left = {name.removeprefix("search-again-5.") for name in state if name.startswith("search-again")}
     assert left == {"fsc", "limit", "moved"}
 
 

@@ -103,7 +103,7 @@ class Plan:
         until = turn if config.rivals and turn > limits[0] else turn + 1
         common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n < until]
         further = [n for n in limits if n > turn]
-        again = HalfMapStage(self.stack, min(turn, 16), config.symmetry, anywhere=True)
+        again = HalfMapStage(self.stack, limits[-1], config.symmetry, anywhere=True)
         stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
         if config.junk:
             stages.append(FindJunk(self._half_maps(turn), config.seed))

@@ -15,9 +15,9 @@ from torch import Tensor
 from hoarfrost.analysis.confidence import RIGHT_WITHIN, Calibration
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.geometry.symmetry import symmetric_distance
 from hoarfrost.optimise.loop import State
+from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.reconstruct.half_maps import HalfMapPair
 from hoarfrost.reconstruct.rivals import Rivals
 from hoarfrost.representations.voxel import FourierVolume
@@ -51,6 +51,7 @@ class SelfTest:
     weight: Float[Tensor, "m"]  # inverse noise variance that the present poses leave
     band: Band
     rivals: Rivals
+    banks: tuple[SliceBank, SliceBank]  # of the half-maps
 
     def calibration(self, state: State, gaps: Float[Tensor, "n"], generator: torch.Generator) -> Calibration:
         """What a gap is worth for particles at the poses of the state.
@@ -91,13 +92,12 @@ class SelfTest:
         mean = self.pair.mean
         truth = FourierVolume.from_volume(Volume(mean.data.to(self.stack.device), mean.voxel_size), self.band.limit)
         optics, views, moves = used[torch.randint(len(used), (3, count), generator=generator)]
-        frame = random_rotations(1, generator)[0]
         parts = []
-        for half, part in zip((1, 2), torch.arange(count).chunk(2), strict=True):
+        for half, bank, part in zip((1, 2), self.banks, torch.arange(count).chunk(2), strict=True):
             rotations, shifts = state["rotations"][views[part]], state["shifts"][moves[part]]
             like, own, other = self.stack.images(optics[part], self.band), self._density(half), self._density(3 - half)
             images = simulated_images(like, truth, rotations, shifts, amplitude, 1 / self.weight, generator)
-            found = self.rivals.search(images, self.rivals.bank(own, self.band, self.weight, frame), self.weight)
+            found = self.rivals.search(images, bank, self.weight)
             contest = self.rivals.compete(images, own, self.weight, *found.best, found)
             gap = contest.gap(images, other, self.weight)
             error = symmetric_distance(contest.best[0], rotations, self.rivals.model.symmetry)

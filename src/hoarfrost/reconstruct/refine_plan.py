@@ -102,7 +102,7 @@ class Plan:
             stages.append(SpreadPoses(maps, self.furthest, spacing, config.seed + 100 * number, number))
         stages.append(TrustSoft(self.start.limit if spacings else begin))
         rounds = [self._round(stack, number) for number in range(1, config.rounds + 1)]
-        again = HalfMapStage(stack, min(16, self.furthest), symmetry, self.mask, anywhere=True)
+        again = HalfMapStage(stack, self.furthest, symmetry, self.mask, anywhere=True)
         rivals = config.rivals if self.search == "global" else 0
         stages += [rounds[0], *searches(again, model, rivals, config.seed), *rounds[1:]]
         return [*stages, *self._of_optics, *self._last]

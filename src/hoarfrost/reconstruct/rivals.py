@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from hoarfrost.analysis.confidence import likelihood_gap
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
 from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
 from hoarfrost.poses.likelihood import SliceBank
@@ -24,6 +25,12 @@ DISTINCT = 0.45
 
 A third of the angle between equivalent poses where that is less: half-way between them lie false optima.
 """
+
+SEARCHED = 16
+"""Shells in which images are compared with the grid: finer detail turns away between its nodes ..."""
+
+FINELY = 20
+"""... or this many with a grid of half the steps."""
 
 KEPT = 64
 """Orientations of the grid among which rivals are sought."""
@@ -92,12 +99,18 @@ class Rivals:
     count: int  # on the grid
     iterations: int
     look_alikes: tuple[Motion, ...] = ()  # after which the map looks nearly as before; shifts in pixels
+    searched: int = SEARCHED
+
+    def finer(self) -> Rivals:
+        """Rivals from a grid of half the steps."""
+        grid = OrientationGrid(self.model.orientations.order + 1)
+        return replace(self, model=replace(self.model, orientations=grid), searched=FINELY)
 
     def bank(
         self, density: FourierVolume, band: Band, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
     ) -> SliceBank:
-        """The slices of all orientations of the grid, turned by ``frame``."""
-        return self.model.search(weight, 0, frame).bank(density, band)
+        """The slices of all orientations of the grid, turned by ``frame``, in as much of a band as the grid can tell."""
+        return self.model.search(weight, 0, frame).bank(density, band.prefix(min(self.searched, band.limit)))
 
     def search(
         self,
@@ -107,6 +120,7 @@ class Rivals:
         about: Float[Tensor, "b 2"] | None = None,
     ) -> Contest:
         """The best poses of the whole grid, at all its shifts, or at those near ``about`` (pixels)."""
+        images, weight = images.prefix(bank.band.limit), weight[: len(bank.band)]
         shifts, centre = self.model.shifts, torch.zeros(len(images), 2)
         if about is not None:
             shifts, centre, images = self.model.near_shifts, about.float(), images.centred(about)

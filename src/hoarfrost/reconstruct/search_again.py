@@ -10,10 +10,10 @@ left out of the map that decides on it, with a fourth of its half.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hoarfrost.analysis.look_alikes import look_alikes
@@ -21,9 +21,11 @@ from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import Stage, State
+from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.frames import Motion
+from hoarfrost.reconstruct.half_maps import HalfMapPair
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 from hoarfrost.representations.voxel import FourierVolume
@@ -37,8 +39,26 @@ POOR = -1.5
 SETTLED = 0.02
 """Share of particles that may still move to another optimum when a search is the last."""
 
+SHELLS = 16, 24
+"""In which poses are told apart at most, in a first round and in others: where the maps go further, so do faint images."""
+
 MOST_SEARCHES = 5
 """Rounds of the search, the last four only where particles keep moving."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all steps of a round search with."""
+
+    pair: HalfMapPair
+    band: Band
+    weight: Float[Tensor, "m"]
+    rivals: Rivals
+    device: torch.device
+
+    def density(self, half: int) -> FourierVolume:
+        """The map of a half."""
+        return self.pair.density(half, self.band.limit, self.device)
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,8 @@ class SearchAgain:
     """The second search, as a stage of a run: maps, chunks of particles, calibration.
 
     Where many particles moved there is another ``round``: a map in which pseudo-symmetric orientations are mixed tells
-    them apart better after each, until nearly all particles sit in one of them.
+    them apart better after each, until nearly all particles sit in one of them. In faint images the right pose often is
+    not among the best of a coarse grid: the further rounds seek those in doubt on a finer one.
     """
 
     maps: HalfMapStage
@@ -55,6 +76,9 @@ class SearchAgain:
     iterations: int
     seed: int
     round: int = 1
+    _banks: dict[int, tuple[HalfMapPair, SliceBank]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -71,8 +95,7 @@ class SearchAgain:
 
         That no fewer moved than before is no reason to stop: more do while mixed orientations come apart.
         """
-        before = f"search-again-{self.round - 1}.moved"
-        return self.round == 1 or float(state.get(before, torch.tensor(0.0))) > SETTLED * len(self.maps.stack)
+        return self.round == 1 or self._unsettled(state, self.round - 1)
 
     @property
     def steps(self) -> int:
@@ -85,26 +108,25 @@ class SearchAgain:
             fresh = {f"{self.name}.gap": torch.zeros(len(self.maps.stack)), f"{self.name}.moved": torch.tensor(0)}
             state = self.maps.prepare(state, self.name, decisive=True) | fresh
             return state if "look_alikes.turns" in state else state | self._look_alikes(state), {}
-        stack, pair, weight = self.maps.stack, self.maps.pair(state, self.name), state[f"{self.name}.weight"]
-        band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
-        motions = tuple(map(Motion, state["look_alikes.turns"], state["look_alikes.shifts"]))
-        rivals = Rivals(self.model, self.rivals, self.iterations, motions)
-        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
+        setting, stack = self._setting(state), self.maps.stack
         state = dict(state)
         if step + 1 == self.steps:
             gap = state.pop(f"{self.name}.gap")
-            calibration = SelfTest(stack, pair, weight, band, rivals).calibration(state, gap, generator)
-            confidence = calibration.probability(gap)
-            mean = float(confidence[state["half"] > 0].mean())
-            return self.maps.forget(state, self.name) | {"confidence": confidence}, {"confidence": mean}
+            if self._unsettled(state, self.round):
+                # The next round will say what the poses are worth.
+                confidence, figures = {}, {"moved": float(state[f"{self.name}.moved"]) / len(stack)}
+            else:
+                confidence = {"confidence": self._calibrated(state, setting, gap)}
+                figures = {"confidence": float(confidence["confidence"][state["half"] > 0].mean())}
+            self._banks.clear()
+            return self.maps.forget(state, self.name) | confidence, figures
         rows = chunk(step - 1, len(stack))
+        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
         frame, moved = random_rotations(1, generator)[0], 0
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
-            images = stack.images(mine, band)
-            own, other = (
-                maps.density(number, band.limit, stack.device) for maps, number in ((decisive, half), (pair, 3 - half))
-            )
-            contest, gap = self._contest(rivals, images, (own, other), weight, state, mine, frame)
+            images, own = stack.images(mine, setting.band), decisive.density(half, setting.band.limit, stack.device)
+            present = state["rotations"][mine], state["shifts"][mine]
+            contest, gap = self._contest(setting, half, own, images, present, frame)
             moved += int((contest.winner > 0).sum())
             rotations, shifts = contest.best
             for key, value in (
@@ -117,34 +139,70 @@ class SearchAgain:
         state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
         return state, {"moved": moved / len(rows)}
 
+    def _setting(self, state: State) -> _Setting:
+        stack = self.maps.stack
+        motions = tuple(map(Motion, state["look_alikes.turns"], state["look_alikes.shifts"]))
+        return _Setting(
+            self.maps.pair(state, self.name),
+            Band(stack.band.box, int(state[f"{self.name}.limit"])),
+            state[f"{self.name}.weight"],
+            Rivals(self.model, self.rivals, self.iterations, motions),
+            stack.device,
+        )
+
     def _contest(
         self,
-        rivals: Rivals,
+        setting: _Setting,
+        half: int,
+        own: FourierVolume,
         images: BandImages,
-        maps: tuple[FourierVolume, FourierVolume],
-        weight: Float[Tensor, "m"],
-        state: State,
-        rows: Int[Tensor, "b"],
+        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]],
         frame: Float[Tensor, "3 3"],
     ) -> tuple[Contest, Float[Tensor, "b"]]:
-        """Candidates in the map of these particles' own half, and gaps in that of the other.
+        """The contest of these images in a map of their own half, and gaps in that of the other.
 
-        They are sought near the present shifts, and at all shifts for particles that this leaves in doubt.
+        Rivals are sought near the present shifts; for particles that this leaves in doubt at all shifts, and after the
+        first round on a finer grid.
         """
-        own, other = maps
-        rotations, shifts = state["rotations"][rows], state["shifts"][rows]
-        bank = rivals.bank(own, images.band, weight, frame)
+        rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
+        rotations, shifts = present
+        bank = rivals.bank(own, setting.band, weight, frame)
         found = rivals.search(images, bank, weight, shifts)
         contest = rivals.compete(images, own, weight, rotations, shifts, found)
         gap = contest.gap(images, other, weight)
         doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
         if len(doubtful):
             few = images[doubtful.to(images.vectors.device)]
+            rivals, bank = self._thorough(setting, half)
             found = rivals.search(few, bank, weight)
             wider = rivals.compete(few, own, weight, rotations[doubtful], shifts[doubtful], found)
             contest = contest.replaced(doubtful, wider)
             gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
         return contest, gap
+
+    def _thorough(self, setting: _Setting, half: int) -> tuple[Rivals, SliceBank]:
+        """Rivals of poses in doubt and the slices among which they are sought, of a half's whole map; made once.
+
+        Where to look may be asked of a map that holds the image; what decides is asked of one that does not.
+        """
+        rivals = setting.rivals if self.round == 1 else setting.rivals.finer()
+        kept = self._banks.get(half)
+        if kept is None or kept[0] is not setting.pair:
+            frame = random_rotations(1, torch.Generator().manual_seed(self.seed + 7919 * self.round))[0]
+            bank = rivals.bank(setting.density(half), setting.band, setting.weight, frame)
+            kept = self._banks[half] = setting.pair, bank
+        return rivals, kept[1]
+
+    def _calibrated(self, state: State, setting: _Setting, gap: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """How likely each pose is to be right, by its gap."""
+        (rivals, first), (_, second) = (self._thorough(setting, half) for half in (1, 2))
+        test = SelfTest(self.maps.stack, setting.pair, setting.weight, setting.band, rivals, (first, second))
+        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
+        return test.calibration(state, gap, generator).probability(gap)
+
+    def _unsettled(self, state: State, after: int) -> bool:
+        moved = state.get(f"search-again-{after}.moved", torch.tensor(0.0))
+        return after < MOST_SEARCHES and float(moved) > SETTLED * len(self.maps.stack)
 
     def _look_alikes(self, state: State) -> State:
         """The pseudo-symmetry of the map, for all rounds; shifts in pixels."""
@@ -158,5 +216,9 @@ class SearchAgain:
 
 
 def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
-    """All rounds of the second search; none without ``rivals``."""
-    return [SearchAgain(maps, model, rivals, 3, seed, n + 1) for n in range(MOST_SEARCHES if rivals else 0)]
+    """All rounds of the second search, the first in few shells and the others in more; none without ``rivals``."""
+    first, further = (replace(maps, limit=min(shells, maps.limit)) for shells in SHELLS)
+    return [
+        SearchAgain(first if number == 1 else further, model, rivals, 3, seed, number)
+        for number in range(1, (MOST_SEARCHES if rivals else 0) + 1)
+    ]
