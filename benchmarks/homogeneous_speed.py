@@ -23,7 +23,7 @@ from benchmarks.homogeneous import reconstructed
 from hoarfrost.io.particles import read_particles
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.gaussian_images import TrainOnImages
-from hoarfrost.reconstruct.homogeneous import first_state, make_plan
+from hoarfrost.reconstruct.homogeneous_plan import first_state, make_plan
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.representations.splatting.separable import Harmonics
 

@@ -12,7 +12,7 @@ from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.poses.gauss_newton import log_likelihood
-from hoarfrost.reconstruct.ab_initio import make_plan
+from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap, class_weights, label_agreement
 from hoarfrost.reconstruct.junk import FindJunk

@@ -11,7 +11,8 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.half_fits import ALL
-from hoarfrost.reconstruct.homogeneous import first_state, make_plan, reconstruct
+from hoarfrost.reconstruct.homogeneous import reconstruct
+from hoarfrost.reconstruct.homogeneous_plan import first_state, make_plan
 from hoarfrost.reconstruct.misfit import Misfit
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.representations.gaussian_seeds import random_gaussians

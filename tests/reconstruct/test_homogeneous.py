@@ -13,7 +13,8 @@ from hoarfrost.io.mrc import read_map, write_map
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.reconstruct.final_maps import finish_maps
-from hoarfrost.reconstruct.homogeneous import first_state, make_plan, reconstruct
+from hoarfrost.reconstruct.homogeneous import reconstruct
+from hoarfrost.reconstruct.homogeneous_plan import first_state, make_plan
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.types import HalfMaps, ImageArray, Optics, Particles, Poses
 from phantoms import GaussianPhantom

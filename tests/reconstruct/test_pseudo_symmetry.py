@@ -7,7 +7,7 @@ from hoarfrost.analysis.metrics import evaluate
 from hoarfrost.geometry.rotations import geodesic_distance
 from hoarfrost.geometry.symmetry import point_group
 from hoarfrost.optimise.loop import run_stages
-from hoarfrost.reconstruct.ab_initio import make_plan
+from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.assignment import split_halves
 from hoarfrost.reconstruct.one_class import OneClass
 from hoarfrost.reconstruct.refine import refine

@@ -12,7 +12,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.kernels.library import VARIABLE, library
 from hoarfrost.optimise.loop import run_stages
-from hoarfrost.reconstruct.ab_initio import make_plan
+from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.assignment import split_halves
 from hoarfrost.reconstruct.calibration import simulated_images, strength
 from hoarfrost.reconstruct.search_again import SearchAgain

@@ -27,12 +27,7 @@ from hoarfrost.optimise.loop import CheckpointStore, run_stages
 from hoarfrost.physics.aberrations import projection_limit
 from hoarfrost.poses.defocus import DefocusChange
 from hoarfrost.reconstruct.final_maps import FinalMaps, finish_maps
-from hoarfrost.reconstruct.prologue import (
-    StageTimes,
-    poses_of,
-    say_what_is_missing,
-    working_folder,
-)
+from hoarfrost.reconstruct.prologue import StageTimes, poses_of, say_what_is_missing, working_folder
 from hoarfrost.reconstruct.refine_plan import first_state, make_plan
 from hoarfrost.reconstruct.refined_optics import defocus_of, refined_optics
 from hoarfrost.reconstruct.settings import RefineConfig
