@@ -91,11 +91,12 @@ class Plan:
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]
             further = further or [turn]
+        outlines = [HalfMapStage(self.stack, n, config.symmetry, outline=True) for n in further]
+        widest = HalfMapStage(self.stack, limits[-1], config.symmetry, outline=True)
         for number in range(1, config.classes + 1):
-            outlines = [HalfMapStage(self.stack, n, config.symmetry, outline=True) for n in further]
             own: list[Stage] = [RefinePoses(maps, config.iterations) for maps in outlines]
-            own.append(SettleLookAlikes(self._half_maps(limits[-1]), self.model, config.iterations))
-            own += [JoinFrames(self.stack, limits[-1], config.symmetry), self.maps]
+            own.append(SettleLookAlikes(widest, self.model, config.iterations))
+            own += [JoinFrames(self.stack, config.symmetry), self.maps]
             stages += [OneClass(stage, number, config.classes) for stage in own]
         return stages
 

@@ -19,8 +19,8 @@ from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import WORK, CoarseModel
 from hoarfrost.reconstruct.backprojection import BackProjection
 
-IMAGES_A_STEP = 4096
-"""Particles assigned in one step of the full pass."""
+IMAGES_A_STEP = 16_384
+"""Particles assigned in one step of the full pass; every step makes its slices anew."""
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,6 @@ class JoinFrames:
     """Lay the second half over the first, before all images are added up."""
 
     stack: BandStack
-    limit: int
     symmetry: str
     name: str = "join"
     title: str = "Laying the halves over each other"
@@ -145,8 +144,8 @@ class JoinFrames:
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the maps of the present poses, and move the second half."""
-        sums = half_sums(self.stack, state["rotations"], state["shifts"], state["half"], self.limit, self.symmetry)
-        extent = self.stack.band.box * self.stack.pixel_size
+        limit, extent = min(SHELLS, self.stack.band.limit), self.stack.band.box * self.stack.pixel_size
+        sums = half_sums(self.stack, state["rotations"], state["shifts"], state["half"], limit, self.symmetry)
         motion = motion_between(*sums, extent=extent, radius=float(state["radius"]), symmetry=self.symmetry)
         if motion is None:
             return state, {"degrees": 0.0}

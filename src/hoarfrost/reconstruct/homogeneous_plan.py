@@ -106,7 +106,7 @@ class Plan:
         if config.poses == "refine":
             stages += [
                 self._seen(lambda stack: RefinePoses(maps(stack), config.iterations, f"poses-{epoch}")),
-                self._seen(lambda stack: JoinFrames(stack, min(32, limit), symmetry, name=f"join-{epoch}")),
+                self._seen(lambda stack: JoinFrames(stack, symmetry, name=f"join-{epoch}")),
             ]
         if config.contrast:
             stages.append(self._seen(lambda stack: MeasureContrast(maps(stack), epoch)))

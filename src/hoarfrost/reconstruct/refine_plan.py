@@ -123,9 +123,8 @@ class Plan:
     @property
     def _last(self) -> list[Stage]:
         """The sums of both halves in one frame."""
-        limit, symmetry = min(32, self.furthest), self.config.symmetry
         return [
-            self._seen(lambda stack: JoinFrames(stack, limit, symmetry)),
+            self._seen(lambda stack: JoinFrames(stack, self.config.symmetry)),
             WithOptics(
                 self.particles.optics,
                 lambda optics: replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 
 import torch
@@ -29,7 +29,10 @@ NOISE_SAMPLE = 1024
 """Particles of whose residuals the noise in each shell is taken."""
 
 FEW = 10_000
-"""Particles from which on an image's own share of its half's map has no say: less than a nat."""
+"""Particles from which on an image's own share of its half's map has no say: a nat or so in 16 shells.
+
+It is the number of coefficients over that of the images which meet in each, and so goes with the cube of the shells.
+"""
 
 TRUSTED_FSC = 0.143
 """The band ends at the first shell of the half-maps below this."""
@@ -66,8 +69,7 @@ class HalfMapStage:
             trusted = trusted_limit(pair.fsc)
         else:
             pair, trusted = self.source(state)
-        if self.outline and trusted >= OUTLINED_FROM:
-            pair = outlined(pair, self.stack.band.box * self.stack.pixel_size / trusted)
+        pair = self._outlined(pair, trusted)
         state = state | {
             f"{name}.first": pair.first,
             f"{name}.second": pair.second,
@@ -125,9 +127,14 @@ class HalfMapStage:
             for number in fold[mine].unique().tolist():
                 yield half, mine[fold[mine] == number], self.pair(state, _without(name, number))
 
+    def _outlined(self, pair: HalfMapPair, trusted: int) -> HalfMapPair:
+        if not self.outline or trusted < OUTLINED_FROM:
+            return pair
+        return outlined(pair, self.stack.band.box * self.stack.pixel_size / trusted)
+
     @property
     def _few(self) -> bool:
-        return len(self.stack) < FEW
+        return len(self.stack) < FEW * (self.limit / 16) ** 3
 
     def _leave_out(self, state: State, name: str) -> State:
         poses, fsc = (state["rotations"], state["shifts"]), state[f"{name}.fsc"]
@@ -139,12 +146,17 @@ class HalfMapStage:
 
         parts = [[sums(half, number) for number in range(FOLDS)] for half in (1, 2)]
         first, second = (reduce(add, mine) for mine in parts)
-        regularise = partial(regularised_pair, extent=extent, radius=radius, mask=self.mask)
+        trusted = int(state[f"{name}.limit"])
+
+        def regularised(first: BackProjection, second: BackProjection) -> HalfMapPair:
+            pair = regularised_pair(first, second, extent=extent, radius=radius, mask=self.mask)
+            return self._outlined(pair, trusted)
+
         for number, (mine, other) in enumerate(zip(*parts, strict=True)):
             part = _without(name, number)
             state = state | {
-                f"{part}.first": regularise(first - mine, second).first,
-                f"{part}.second": regularise(first, second - other).second,
+                f"{part}.first": regularised(first - mine, second).first,
+                f"{part}.second": regularised(first, second - other).second,
                 f"{part}.fsc": fsc,
             }
         return state

@@ -76,7 +76,7 @@ class SearchAgain:
     iterations: int
     seed: int
     round: int = 1
-    _banks: dict[int, tuple[HalfMapPair, SliceBank]] = field(
+    _banks: dict[tuple[int, int], tuple[FourierVolume, SliceBank]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -121,12 +121,11 @@ class SearchAgain:
             self._banks.clear()
             return self.maps.forget(state, self.name) | confidence, figures
         rows = chunk(step - 1, len(stack))
-        generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + step)
-        frame, moved = random_rotations(1, generator)[0], 0
+        moved = 0
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
             images, own = stack.images(mine, setting.band), decisive.density(half, setting.band.limit, stack.device)
             present = state["rotations"][mine], state["shifts"][mine]
-            contest, gap = self._contest(setting, half, own, images, present, frame)
+            contest, gap = self._contest(setting, half, own, images, present)
             moved += int((contest.winner > 0).sum())
             rotations, shifts = contest.best
             for key, value in (
@@ -157,45 +156,43 @@ class SearchAgain:
         own: FourierVolume,
         images: BandImages,
         present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]],
-        frame: Float[Tensor, "3 3"],
     ) -> tuple[Contest, Float[Tensor, "b"]]:
         """The contest of these images in a map of their own half, and gaps in that of the other.
 
         Rivals are sought near the present shifts; for particles that this leaves in doubt at all shifts, and after the
-        first round on a finer grid.
+        first round on a finer grid. Where to look there may be asked of a map that holds the image; what decides is not.
         """
         rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
         rotations, shifts = present
-        bank = rivals.bank(own, setting.band, weight, frame)
-        found = rivals.search(images, bank, weight, shifts)
+        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, shifts)
         contest = rivals.compete(images, own, weight, rotations, shifts, found)
         gap = contest.gap(images, other, weight)
         doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
         if len(doubtful):
-            few = images[doubtful.to(images.vectors.device)]
-            rivals, bank = self._thorough(setting, half)
-            found = rivals.search(few, bank, weight)
+            few, rivals = images[doubtful.to(images.vectors.device)], self._thorough(setting)
+            found = rivals.search(few, self._bank(setting, rivals, half, setting.density(half)), weight)
             wider = rivals.compete(few, own, weight, rotations[doubtful], shifts[doubtful], found)
             contest = contest.replaced(doubtful, wider)
             gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
         return contest, gap
 
-    def _thorough(self, setting: _Setting, half: int) -> tuple[Rivals, SliceBank]:
-        """Rivals of poses in doubt and the slices among which they are sought, of a half's whole map; made once.
+    def _thorough(self, setting: _Setting) -> Rivals:
+        """Rivals of poses in doubt."""
+        return setting.rivals if self.round == 1 else setting.rivals.finer()
 
-        Where to look may be asked of a map that holds the image; what decides is asked of one that does not.
-        """
-        rivals = setting.rivals if self.round == 1 else setting.rivals.finer()
-        kept = self._banks.get(half)
-        if kept is None or kept[0] is not setting.pair:
+    def _bank(self, setting: _Setting, rivals: Rivals, half: int, density: FourierVolume) -> SliceBank:
+        """The slices of a map of a half on the grid of rivals, turned differently in each round; kept for the next step."""
+        key = half, rivals.model.orientations.order
+        kept = self._banks.get(key)
+        if kept is None or kept[0] is not density:
             frame = random_rotations(1, torch.Generator().manual_seed(self.seed + 7919 * self.round))[0]
-            bank = rivals.bank(setting.density(half), setting.band, setting.weight, frame)
-            kept = self._banks[half] = setting.pair, bank
-        return rivals, kept[1]
+            kept = self._banks[key] = density, rivals.bank(density, setting.band, setting.weight, frame)
+        return kept[1]
 
     def _calibrated(self, state: State, setting: _Setting, gap: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """How likely each pose is to be right, by its gap."""
-        (rivals, first), (_, second) = (self._thorough(setting, half) for half in (1, 2))
+        rivals = self._thorough(setting)
+        first, second = (self._bank(setting, rivals, half, setting.density(half)) for half in (1, 2))
         test = SelfTest(self.maps.stack, setting.pair, setting.weight, setting.band, rivals, (first, second))
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
         return test.calibration(state, gap, generator).probability(gap)
@@ -216,8 +213,9 @@ class SearchAgain:
 
 
 def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
-    """All rounds of the second search, the first in few shells and the others in more; none without ``rivals``."""
-    first, further = (replace(maps, limit=min(shells, maps.limit)) for shells in SHELLS)
+    """All rounds of the second search, the further ones in more shells of maps inside their outlines; none without rivals."""
+    few, more = (min(shells, maps.limit) for shells in SHELLS)
+    first, further = replace(maps, limit=few), replace(maps, limit=more, outline=True)
     return [
         SearchAgain(first if number == 1 else further, model, rivals, 3, seed, number)
         for number in range(1, (MOST_SEARCHES if rivals else 0) + 1)
