@@ -36,7 +36,7 @@ DOUBTFUL = 10.0
 POOR = -1.5
 """... or if its image fits worse than this (see :meth:`hoarfrost.reconstruct.rivals.Contest.fit`)."""
 
-SETTLED = 0.02
+SETTLED = 0.01
 """Share of particles that may still move to another optimum when a search is the last."""
 
 SHELLS = 16, 24
