@@ -1,0 +1,43 @@
+"""Where the rivals of a pose are sought: a finer grid has the right pose of a faint image among its best more often."""
+
+import torch
+
+from hoarfrost.data.dataset import BandImages
+from hoarfrost.fourier.band import Band
+from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
+from hoarfrost.geometry.shift_grid import shift_grid
+from hoarfrost.poses.search import coarse_orientations
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.rivals import DISTINCT, Rivals
+from hoarfrost.representations.voxel import FourierVolume
+from hoarfrost.types import Volume
+from phantoms import GaussianPhantom
+
+BOX, PIXEL, COUNT, SIGNAL = 48, 4.0, 150, 25.0
+
+
+def test_a_finer_grid_finds_faint_images(generator):
+    phantom = GaussianPhantom.random(20, 70.0, generator, sigma=3.0)
+    volume, band = phantom.volume(BOX, PIXEL), Band(BOX, 20)
+    views = random_rotations(COUNT, generator)
+    power = FourierVolume.from_volume(volume, 20).project(views.float(), band).abs().square().sum(1).mean()
+    # SIGNAL is the log-likelihood of a right pose, on average.
+    density = FourierVolume.from_volume(Volume(volume.data * (SIGNAL / power).sqrt(), PIXEL), 20)
+    noise = torch.view_as_complex(torch.randn(COUNT, len(band), 2, generator=generator) * 0.5**0.5)
+    images = BandImages(band, density.project(views.float(), band) + noise, torch.ones(COUNT, len(band)))
+    weight, frame = torch.ones(len(band)), random_rotations(1, generator)[0]
+    model = CoarseModel(BOX, PIXEL, 90.0, "C1", coarse_orientations("C1"), shift_grid(2.0, 3))
+
+    def found(rivals):
+        bank = rivals.bank(density, band, weight, frame)
+        contest = rivals.search(images, bank, weight)
+        best = geodesic_distance(contest.rotations[:, 0], views) < DISTINCT
+        return float(best.double().mean()), bank
+
+    coarse = Rivals(model, 3, 3)
+    fine = coarse.finer()
+    (share, bank), (better, finer_bank) = found(coarse), found(fine)
+    assert fine.model.orientations.spacing == coarse.model.orientations.spacing / 2
+    assert bank.band.limit < finer_bank.band.limit <= band.limit
+    assert share < 0.9, "or nothing is tested"
+    assert better > share + 0.1
