@@ -37,7 +37,7 @@ ITERATIONS_A_STEP = 10
 LEVELS = {"density": (0.5, 1.0), "random": (0.125, 0.25, 0.5, 1.0)}
 """Limits of the levels as shares of that of the sums, by what the Gaussians are drawn from."""
 
-VOXELS_A_GAUSSIAN = 4.0
+VOXELS_A_GAUSSIAN = 5.0
 """Voxels, of half the finest period, of the particle's volume for which one Gaussian is made by default."""
 
 FIRST_SCALE, LEAST_SCALE = 0.5, 0.45
