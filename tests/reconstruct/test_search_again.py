@@ -26,9 +26,8 @@ COUNT, BOX, PIXEL = 700, 36, 4.0
 CONFIG = AbInitioConfig(start_limit=9, shift_extent=0.06, shift_count=5, levels=(12,), rivals=2, diameter=120.0)
 
 
-def searched(folder, which=-1):
-    """A stack so noisy that many poses are wrong, after the last (or another) round of the second search in maps of as
-    many other particles.
+def searched(folder):
+    """A stack so noisy that many poses are wrong, after the last round of the second search in maps of as many others.
 
     Their poses are unknown and searched twice, so that what the first search finds competes in the second.
     """
@@ -45,7 +44,7 @@ def searched(folder, which=-1):
         "shifts": truth.shifts / PIXEL,
         "score": torch.zeros(2 * COUNT),
     }
-    stage = [stage for stage in plan.refinement if isinstance(stage, SearchAgain)][which]
+    stage = [stage for stage in plan.refinement if isinstance(stage, SearchAgain)][-1]
     state, _ = stage.run(run_stages([plan.prepare], state), 0)
     state |= {
         "half": torch.where(others, 0, halves),

@@ -160,7 +160,8 @@ class SearchAgain:
         """The contest of these images in a map of their own half, and gaps in that of the other.
 
         Rivals are sought near the present shifts; for particles that this leaves in doubt at all shifts, and after the
-        first round on a finer grid. Where to look there may be asked of a map that holds the image; what decides is not.
+        first round on a finer grid. That may be of the half's whole map: where to look, unlike what decides, may be
+        asked of a map that holds the image.
         """
         rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
         rotations, shifts = present
