@@ -143,12 +143,21 @@ def test_parameters_give_the_density_back(isotropic, generator):
     torch.testing.assert_close(again.masses, density.masses, rtol=1e-5, atol=0)
     torch.testing.assert_close(again.scales, density.scales, rtol=1e-5, atol=0)
     torch.testing.assert_close(again.covariances, density.covariances, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="above"):
-        GaussianParameters.of(density, 2.0)
+    for least, most in ((2.0, 20.0), (0.5, 8.0)):
+        with pytest.raises(ValueError, match=f"between {least:g} and {most:g} Å"):
+            GaussianParameters.of(density, least, most)
+
+
+def test_no_step_makes_a_gaussian_wider_than_its_ceiling(generator):
+    density = mixture(20, generator, False, least=1.0, most=6.0)
+    ceiling, parameters = 2 * density.scales.max(), GaussianParameters.of(density, 0.2)
+    tensors = parameters.tensors()
+    far = parameters.with_tensors(tensors | {"raw_scales": tensors["raw_scales"] + 1e3}).density()
+    torch.testing.assert_close(far.scales, ceiling.expand(far.scales.shape))
 
 
 def test_a_step_of_raw_numbers_is_a_relative_change(generator):
-    parameters = GaussianParameters.of(mixture(20, generator, False, least=1.0, most=6.0), 0.2)
+    parameters = GaussianParameters.of(mixture(20, generator, False, least=1.0, most=6.0), 0.2, 1000.0)
     moved = parameters.with_tensors(
         {
             name: raw + (1e-3 if "masses" in name or "scales" in name else 0)

@@ -43,6 +43,11 @@ class Adam:
         return moved, kept
 
 
+def warm_up(count: int, steps: int) -> float:
+    """Up to 1 in so many steps: the first gradients alone do not tell how long a step should be."""
+    return min(1.0, (count + 1) / steps)
+
+
 def cosine_decay(progress: float, last: float) -> float:
     """From 1 at ``progress`` 0 to ``last`` at 1."""
     return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))

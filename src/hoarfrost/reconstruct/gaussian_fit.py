@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC, first_crossing, shell_frequency
 from hoarfrost.analysis.postprocess import filter_by_fsc
-from hoarfrost.optimise.adam import Adam, cosine_decay
+from hoarfrost.optimise.adam import Adam, cosine_decay, warm_up
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import mask_from_map
 from hoarfrost.reconstruct.backprojection import FoldedSums
@@ -52,10 +52,16 @@ LEAST_WIDTH = 0.8
 EDGE = 4.0
 """Pixels about the support that the grid of a fit holds as well."""
 
-RATES = {"centres": 0.2, "raw_masses": 0.1, "raw_scales": 0.06, "raw_quaternions": 0.03}
+RATES = {"centres": 0.2, "raw_masses": 0.1, "raw_scales": 0.18, "raw_quaternions": 0.09}
 """Of Adam; that of the centres in half periods of the finest frequency, others as relative changes."""
 
-LAST_RATE = 0.05
+REMEMBERED = 0.95
+"""Squares of gradients fall fast at first: a longer memory of them slows a fit of few iterations down."""
+
+WARM_UP = 10
+"""Iterations in which the rates come up: full steps at once would throw a level's Gaussians off where they were."""
+
+LAST_RATE = 0.2
 """Share of the rates that is left at the end of a fit."""
 
 
@@ -118,7 +124,7 @@ class GaussianFit:
         limit = math.ceil(shares[level] * sums.grid.limit)
         misfit = frame.misfit(limit, parameters.least_scale)
         period = frame.half_period(limit)
-        adam = Adam(RATES | {"centres": RATES["centres"] * period})
+        adam = Adam(RATES | {"centres": RATES["centres"] * period}, second=REMEMBERED)
         if part == 0:
             if level > 0:
                 around = Surroundings(frame.missing(misfit, parameters), frame.support, setting.generator(step))
@@ -131,7 +137,7 @@ class GaussianFit:
             count = part * ITERATIONS_A_STEP + i
             # Only the last level settles: the others are starts of the next.
             last = level + 1 == len(shares)
-            scale = cosine_decay(count / self.iterations, LAST_RATE if last else 0.3)
+            scale = warm_up(count, WARM_UP) * cosine_decay(count / self.iterations, LAST_RATE if last else 0.3)
             gradients, loss = raw_gradients(parameters, lambda density: misfit(_drawn_for(misfit, density)))
             tensors, moments = adam.step(parameters.tensors(), gradients, moments, count, scale)
             parameters = parameters.with_tensors(tensors)
@@ -233,9 +239,9 @@ def moved(parameters: GaussianParameters, moves: Sequence[Move], around: Surroun
     density = parameters.density()
     for move in moves:
         density = move(density, around)
-    floor = parameters.least_scale * 1.01
-    density = replace(density, masses=density.masses.clamp(min=1e-12), scales=density.scales.clamp(min=floor))
-    return GaussianParameters.of(density, parameters.least_scale)
+    least, most = parameters.least_scale, parameters.most_scale
+    scales = density.scales.clamp(1.01 * least, 0.99 * most)
+    return GaussianParameters.of(replace(density, masses=density.masses.clamp(min=1e-12), scales=scales), least, most)
 
 
 def _drawn_for(misfit: Misfit, density: GaussianDensity) -> Tensor:
@@ -265,6 +271,7 @@ def as_state(parameters: GaussianParameters, state: State | None = None) -> Stat
     fixed = {
         "mass_unit": torch.tensor(parameters.mass_unit, dtype=torch.float64),
         "least_scale": torch.tensor(parameters.least_scale, dtype=torch.float64),
+        "most_scale": torch.tensor(parameters.most_scale, dtype=torch.float64),
         "box": torch.tensor(parameters.box),
     }
     return (state or {}) | {f"raw.{name}": value for name, value in parameters.tensors().items()} | fixed
@@ -279,6 +286,7 @@ def parameters_of(state: State, setting: FitSetting) -> GaussianParameters:
         raw_quaternions=state.get("raw.raw_quaternions"),
         mass_unit=float(state["mass_unit"]),
         least_scale=float(state["least_scale"]),
+        most_scale=float(state["most_scale"]),
         box=int(state["box"]),
         voxel_size=setting.voxel_size,
     )

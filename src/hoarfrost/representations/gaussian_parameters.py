@@ -1,9 +1,10 @@
 """Gaussians as free numbers for an optimiser: anything may be added to them, and a density comes out.
 
-Masses and scales are softplus functions, ``y = log(1 + exp(raw))``. As long as ``y`` is small against one this is
-nearly the exponential, so that a step of ``raw`` is a relative change; units are chosen to make it so: masses count in
-``MASS_UNITS`` typical masses, scales in ``SCALE_UNIT`` Å. A floor under the scales is added rather than clamped, for a
-clamped number has no gradient that could bring it back.
+Masses are softplus functions, ``y = log(1 + exp(raw))``. As long as ``y`` is small against one this is nearly the
+exponential, so that a step of ``raw`` is a relative change; the unit, ``MASS_UNITS`` typical masses, makes it so. Scales
+are logistic functions between a floor and a ceiling, exponentials as well while they are far below the ceiling. Neither
+is clamped, for a clamped number has no gradient that could bring it back; without a ceiling single Gaussians run away
+into sheets that are wider than the particle.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from hoarfrost.representations.gaussians import GaussianDensity
 MASS_UNITS = 100.0
 """A typical mass is this much smaller than the mass at which softplus turns from an exponential into a line."""
 
-SCALE_UNIT = 100.0
-"""Å; far more than the width of any Gaussian."""
+WIDEST, HEADROOM = 20.0, 2.0
+"""The ceiling of scales: so many times the floor, or the widest Gaussian, whichever is more."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +36,38 @@ class GaussianParameters:
     raw_quaternions: Float[Tensor, "n 4"] | None  # of any length but zero
     mass_unit: float
     least_scale: float  # Å
+    most_scale: float  # Å
     box: int
     voxel_size: float
 
     @classmethod
-    def of(cls, density: GaussianDensity, least_scale: float, mass_unit: float | None = None) -> GaussianParameters:
+    def of(cls, density: GaussianDensity, least_scale: float, most_scale: float | None = None) -> GaussianParameters:
         """The numbers that give this density.
 
         Parameters
         ----------
-        density : masses above zero and scales above ``least_scale``.
-        least_scale : floor under the scales in Å.
-        mass_unit : :data:`MASS_UNITS` times the mean mass where not given.
+        density : masses above zero and scales between the two.
+        least_scale, most_scale : floor and ceiling of the scales in Å; the latter by :data:`WIDEST` and
+            :data:`HEADROOM` where not given.
 
         Raises
         ------
         ValueError
-            If a mass or a scale is not above its floor.
+            If a mass is not above zero, or a scale not between floor and ceiling.
         """
-        if not bool((density.masses > 0).all() and (density.scales > least_scale).all()):
-            raise ValueError(f"masses have to be above zero and scales above {least_scale:g} Å")
-        unit = MASS_UNITS * float(density.masses.mean()) if mass_unit is None else mass_unit
+        scales = density.scales
+        most = max(WIDEST * least_scale, HEADROOM * float(scales.max())) if most_scale is None else most_scale
+        if not bool((density.masses > 0).all() and (scales > least_scale).all() and (scales < most).all()):
+            raise ValueError(f"masses have to be above zero, and scales between {least_scale:g} and {most:g} Å")
+        unit = MASS_UNITS * float(density.masses.mean())
         return cls(
             centres=density.centres,
             raw_masses=inverse_softplus(density.masses / unit),
-            raw_scales=inverse_softplus((density.scales - least_scale) / SCALE_UNIT),
+            raw_scales=torch.logit((scales - least_scale) / (most - least_scale)),
             raw_quaternions=density.quaternions,
             mass_unit=unit,
             least_scale=least_scale,
+            most_scale=most,
             box=density.box,
             voxel_size=density.voxel_size,
         )
@@ -72,7 +77,7 @@ class GaussianParameters:
         return GaussianDensity(
             centres=self.centres,
             masses=softplus(self.raw_masses, threshold=80.0) * self.mass_unit,
-            scales=self.least_scale + SCALE_UNIT * softplus(self.raw_scales, threshold=80.0),
+            scales=self.least_scale + (self.most_scale - self.least_scale) * torch.sigmoid(self.raw_scales),
             quaternions=None if self.raw_quaternions is None else normalize(self.raw_quaternions, dim=-1),
             box=self.box,
             voxel_size=self.voxel_size,
