@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.analysis.look_alikes import look_alikes
@@ -105,23 +105,20 @@ class SearchAgain:
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
         if step == 0:
-            fresh = {f"{self.name}.gap": torch.zeros(len(self.maps.stack)), f"{self.name}.moved": torch.tensor(0)}
-            state = self.maps.prepare(state, self.name, decisive=True) | fresh
-            return state if "look_alikes.turns" in state else state | self._look_alikes(state), {}
-        setting, stack = self._setting(state), self.maps.stack
-        state = dict(state)
+            return self._begin(state), {}
+        setting = self._setting(state)
         if step + 1 == self.steps:
-            gap = state.pop(f"{self.name}.gap")
-            if self._unsettled(state, self.round):
-                # The next round will say what the poses are worth.
-                confidence, figures = {}, {"moved": float(state[f"{self.name}.moved"]) / len(stack)}
-            else:
-                confidence = {"confidence": self._calibrated(state, setting, gap)}
-                figures = {"confidence": float(confidence["confidence"][state["half"] > 0].mean())}
-            self._banks.clear()
-            return self.maps.forget(state, self.name) | confidence, figures
-        rows = chunk(step - 1, len(stack))
-        moved = 0
+            return self._end(state, setting)
+        return self._search(state, setting, chunk(step - 1, len(self.maps.stack)))
+
+    def _begin(self, state: State) -> State:
+        fresh = {self._gap: torch.zeros(len(self.maps.stack)), self._moved: torch.tensor(0)}
+        state = self.maps.prepare(state, self.name, decisive=True) | fresh
+        return state if "look_alikes.turns" in state else state | self._look_alikes(state)
+
+    def _search(self, state: State, setting: _Setting, rows: Int[Tensor, "b"]) -> tuple[State, Mapping[str, float]]:
+        """Contests of these particles, by what decides on them."""
+        stack, state, moved = self.maps.stack, dict(state), 0
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
             images, own = stack.images(mine, setting.band), decisive.density(half, setting.band.limit, stack.device)
             present = state["rotations"][mine], state["shifts"][mine]
@@ -132,11 +129,31 @@ class SearchAgain:
                 ("rotations", rotations),
                 ("shifts", shifts.double()),
                 ("score", contest.log_likelihood.amax(1)),
-                (f"{self.name}.gap", gap),
+                (self._gap, gap),
             ):
                 state[key] = state[key].index_copy(0, mine, value)
-        state[f"{self.name}.moved"] = state[f"{self.name}.moved"] + moved
+        state[self._moved] = state[self._moved] + moved
         return state, {"moved": moved / len(rows)}
+
+    def _end(self, state: State, setting: _Setting) -> tuple[State, Mapping[str, float]]:
+        """Confidences, unless another round will say what the poses are worth."""
+        gap, moved = state[self._gap], float(state[self._moved]) / len(self.maps.stack)
+        state = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
+        if self._unsettled(state, self.round):
+            found, figures = {}, {"moved": moved}
+        else:
+            found = {"confidence": self._calibrated(state, setting, gap)}
+            figures = {"confidence": float(found["confidence"][state["half"] > 0].mean())}
+        self._banks.clear()
+        return state | found, figures
+
+    @property
+    def _gap(self) -> str:
+        return f"{self.name}.gap"
+
+    @property
+    def _moved(self) -> str:
+        return f"{self.name}.moved"
 
     def _setting(self, state: State) -> _Setting:
         stack = self.maps.stack
