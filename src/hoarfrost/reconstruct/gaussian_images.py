@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -18,15 +18,27 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
-from hoarfrost.optimise.adam import Adam, Named, cosine_decay
+from hoarfrost.optimise.adam import Adam, Named, cosine_decay, warm_up
 from hoarfrost.optimise.loop import State
 from hoarfrost.reconstruct.fits import FitSetting
-from hoarfrost.reconstruct.gaussian_fit import GaussianFit, as_state, moments_of, parameters_of, raw_gradients
+from hoarfrost.reconstruct.gaussian_fit import (
+    RATES,
+    REMEMBERED,
+    WARM_UP,
+    GaussianFit,
+    as_state,
+    moments_of,
+    parameters_of,
+    raw_gradients,
+)
 from hoarfrost.reconstruct.half_fits import ALL, HalfSums, put_state, setting_of, state_of
 from hoarfrost.representations.gaussian_parameters import GaussianParameters
 from hoarfrost.representations.gaussians import GaussianDensity
 
 IMAGES_A_STEP = 256
+
+LAST_RATE = 0.1
+"""Share of the rates that is left at the end of a training with small batches."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +47,23 @@ class ImageRecipe:
 
     batch: int = 32
     epochs: int = 5
-    centre_rate: float = 0.1  # pixels a step
-    rate: float = 0.03  # of logarithms of masses and scales, and of quaternions
+    rates: Mapping[str, float] = field(default_factory=lambda: RATES)  # as of fits to sums; centres in pixels
+    remembered: float = REMEMBERED
+    warm_up: int = WARM_UP  # steps
     decade_an_epoch: bool = False  # rates fall tenfold every epoch, or as a cosine
     whitened: bool = True  # differences weigh by the noise of their frequency, or all alike
     scaled: bool = True  # each particle has the contrast that fits best
-    first_band: float = 0.25  # share of the band at the start; it is whole from the middle on
-    averaging: float = 0.95  # what the running mean of the Gaussians keeps of itself in a step
+    first_band: float = 0.5  # share of the band at the start; it is whole from the middle on
+    averaging: float = 0.9  # what the running mean of the Gaussians keeps of itself in a step
 
 
 def published(box: int) -> ImageRecipe:
     """The recipe of CryoSplat: a thousandth of the box a step for the centres, of one for everything else."""
     return ImageRecipe(
         batch=1,
-        centre_rate=1e-3 * box,
-        rate=1e-3,
+        rates=dict.fromkeys(RATES, 1e-3) | {"centres": 1e-3 * box},
+        remembered=0.99,
+        warm_up=1,
         decade_an_epoch=True,
         whitened=False,
         scaled=False,
@@ -102,21 +116,16 @@ class TrainOnImages:
         limit = self.stack.band.limit
         share = recipe.first_band + (1 - recipe.first_band) * min(1.0, 2 * progress)
         band = Band(self.stack.band.box, max(min(limit, 4), round(share * limit)))
-        adam = Adam(
-            {
-                "centres": recipe.centre_rate * self.setting.voxel_size,
-                "raw_masses": recipe.rate,
-                "raw_scales": recipe.rate,
-                "raw_quaternions": recipe.rate,
-            }
-        )
+        centres = {"centres": recipe.rates["centres"] * self.setting.voxel_size}
+        adam = Adam({**recipe.rates} | centres, second=recipe.remembered)
         moments = moments_of(own) or adam.begin(parameters.tensors())
         mean = {key: own.get(f"mean.{key}", value) for key, value in parameters.tensors().items()}
         count, loss = int(own.get("moved", torch.tensor(0))), float("nan")
-        scale = 0.1**epoch if recipe.decade_an_epoch else cosine_decay(progress, 0.02)
+        scale = 0.1**epoch if recipe.decade_an_epoch else cosine_decay(progress, LAST_RATE)
         for batch in rows.split(recipe.batch):
             gradients, loss = self._gradients(parameters, state, batch, band)
-            tensors, moments = adam.step(parameters.tensors(), gradients, moments, count, scale)
+            rate = scale * warm_up(count, recipe.warm_up)
+            tensors, moments = adam.step(parameters.tensors(), gradients, moments, count, rate)
             parameters, count = parameters.with_tensors(tensors), count + 1
             mean = {key: value.lerp(mean[key], recipe.averaging) for key, value in tensors.items()}
         own = as_state(parameters, own) | moments | {f"mean.{key}": value for key, value in mean.items()}
