@@ -10,7 +10,7 @@ from hoarfrost.data.dataset import whitened_images
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import run_stages
-from hoarfrost.reconstruct.half_fits import ALL
+from hoarfrost.reconstruct.half_fits import ALL, setting_of, state_of
 from hoarfrost.reconstruct.homogeneous import reconstruct
 from hoarfrost.reconstruct.homogeneous_plan import first_state, make_plan
 from hoarfrost.reconstruct.misfit import Misfit
@@ -65,6 +65,24 @@ def test_a_fit_that_was_saved_between_steps_goes_on_exactly(scene):
     for step in range(fit.steps):
         resumed, _ = again.stages[2].run({key: value.clone() for key, value in resumed.items()}, step)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_fit_that_goes_on_is_not_thrown_off_its_way(scene):
+    """Rates that come up slowly keep what was reached, and the fit ends nearer to the images than it began."""
+    particles, _ = scene
+    plan = make_plan(particles, SETTINGS, Path("nowhere"))
+    state = first_state(plan)
+    for stage in plan.stages[:3]:
+        for step in range(stage.steps):
+            state, figures = stage.run(state, step)
+    reached, misfits = figures["misfit"], []
+    fit, sums, setting = plan.fit, plan.sums.of(state, 1), setting_of(plan.setting, state)
+    own = fit.begin(sums, setting, state_of(state, 1))
+    for step in range(fit.steps):
+        own, figures = fit.run(sums, setting, own, step)
+        misfits += [figures["misfit"]] if figures else []
+    assert misfits[0] < 1.005 * reached
+    assert misfits[-1] < 0.997 * reached
 
 
 def test_noise_gives_halves_that_do_not_agree(scene):
