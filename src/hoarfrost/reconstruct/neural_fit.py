@@ -36,7 +36,7 @@ NEAREST = 0.05
 AVERAGED = 0.03
 """Share of the newest parameters in their running mean: parameters far apart have no mean that is a network."""
 
-FEWEST = 300
+FEWEST = 600
 """Iterations at least: fewer do not train a network, however small the grid is."""
 
 FIRST_SHELL = 8
@@ -59,13 +59,13 @@ class NeuralFit:
     """Adam on a :class:`~hoarfrost.representations.neural.NeuralField`; maps are of the averaged parameters."""
 
     iterations: int = 1000
-    batch: int = 4096
-    rate: float = 3e-3  # falls to zero as a cosine
-    points: int = 512
+    batch: int = 2048
+    rate: float = 6e-3  # falls to zero as a cosine
+    points: int = 1024
     width: int = 128
     layers: int = 3
     name: str = "neural"
-    at_once: int = 25  # iterations a step
+    at_once: int = 50  # iterations a step
     _kept: dict[str, tuple[FoldedSums, Tensor, Nodes]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -41,7 +41,7 @@ class NeuralField:
         box: int,
         voxel_size: float,
         radius: float,
-        points: int = 512,
+        points: int = 1024,
         width: int = 128,
         layers: int = 3,
     ) -> NeuralField:
