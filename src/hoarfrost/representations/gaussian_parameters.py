@@ -23,7 +23,7 @@ MASS_UNITS = 100.0
 """A typical mass is this much smaller than the mass at which softplus turns from an exponential into a line."""
 
 WIDEST, HEADROOM = 20.0, 2.0
-"""The ceiling of scales: so many times the floor, or the widest Gaussian, whichever is more."""
+"""The ceiling of scales: so many times the floor, or so many times the widest Gaussian, whichever is more."""
 
 
 @dataclass(frozen=True)
