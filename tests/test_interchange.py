@@ -57,7 +57,7 @@ def network():
     (volume, *_), *_ = scene()
     grid = SliceGrid(BOX, LIMIT)
     values, shells = grid.forward(volume * grid.gridding_kernel(volume) ** 2), node_shells(grid)
-    sums = FoldedSums(grid, values, (shells <= LIMIT).float(), shells)
+    sums = FoldedSums(grid, values, (shells <= LIMIT).float())
     setting = FitSetting(BOX, PIXEL, 60.0, 1, torch.ones(LIMIT + 1))
     fit = NeuralFit(iterations=250, batch=1024, points=64, width=64)
     state = fit.begin(sums, setting, None)

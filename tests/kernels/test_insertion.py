@@ -34,10 +34,10 @@ def distance(actual, expected):
 
 
 @needs_kernels
-@pytest.mark.parametrize("limit", [1, 7, 20])
+@pytest.mark.parametrize("limit", [1, 7, 20, 36])
 @pytest.mark.parametrize("stretched", [False, True])
 def test_images_are_inserted_as_in_float64(instructions, limit, stretched, generator):
-    band, grid = Band(48, limit), SliceGrid(48, limit + 2)
+    band, grid = Band(80, limit), SliceGrid(80, limit + 2)
     rotations, shifts, vectors, transfer = slices(75, band, generator)
     matrix = torch.eye(2) + 0.04 * torch.randn(75, 2, 2, generator=generator) if stretched else None
     fast, exact = empty(grid), empty(grid, torch.float64)

@@ -49,7 +49,7 @@ def sums_of(phantom, generator, noise=0.0):
     values = values + noise * torch.randn(grid.shape, generator=generator, dtype=torch.complex64) / weight.sqrt()
     shells = node_shells(grid)
     weight = torch.where(shells <= LIMIT, weight, 0)
-    return FoldedSums(grid, values * weight, weight, shells)
+    return FoldedSums(grid, values * weight, weight)
 
 
 def test_opposite_frequencies_are_conjugates_and_nothing_lies_beyond_the_limit(network, generator):
@@ -107,7 +107,7 @@ def test_nodes_that_no_image_reached_do_not_count(phantom, generator):
     stray = torch.rand(sums.weight.shape, generator=generator) < 0.02
     weight = torch.where(stray, 1e-8, sums.weight)
     data = torch.where(stray, 1e-4, sums.data)  # noise of variance W: a value of 10,000
-    found = signal_spectrum(FoldedSums(sums.grid, data, weight, sums.shells), torch.ones(LIMIT + 1))
+    found = signal_spectrum(FoldedSums(sums.grid, data, weight), torch.ones(LIMIT + 1))
     torch.testing.assert_close(found, expected, rtol=0.15, atol=0)
 
 

@@ -17,8 +17,8 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from hoarfrost.errors import InputError
-from hoarfrost.fourier.shells import radius_3d
 from hoarfrost.io.files import existing_file, replacing
+from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.types import HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
@@ -26,6 +26,9 @@ RANDOMISE_BELOW = 0.8
 
 UNCORRECTED_SHELLS = 2
 """Shells after the start of randomisation that keep their masked value: there the mask mixes neighbours."""
+
+VOXELS_AT_ONCE = 500_000
+"""Coefficients that one thread works on."""
 
 NOTHING = 1e-10
 """A map whose power in a shell is less than this share of that in its strongest holds nothing there but rounding."""
@@ -217,18 +220,30 @@ def randomise_phases(volume: Volume, from_shell: int, generator: torch.Generator
     spectrum = _half_spectrum(volume.data)
     # The phases of the transform of real white noise are uniform and have the symmetry of a real map's.
     noise = _half_spectrum(torch.randn(box, box, box, generator=generator).to(volume.data))
-    phases = noise / noise.abs()
-    spectrum = torch.where(_shells(box, spectrum.device) >= from_shell, spectrum.abs() * phases, spectrum)
-    data = torch.fft.irfftn(torch.fft.ifftshift(spectrum, (0, 1)), s=(box, box, box), dim=(0, 1, 2), norm="ortho")
+
+    def scramble(part: slice) -> None:
+        beyond = _shells(box, part, spectrum.device) >= from_shell
+        scrambled = noise[part] * (spectrum[part].abs() / noise[part].abs())
+        spectrum[part] = torch.where(beyond, scrambled, spectrum[part])
+
+    map_parts(scramble, _planes(box), spectrum.device)
+    data = torch.fft.irfftn(spectrum, s=(box, box, box), dim=(0, 1, 2), norm="ortho")
     return Volume(data, volume.voxel_size)
 
 
 def _half_spectrum(data: Float[Tensor, "z y x"]) -> Complex[Tensor, "z y half"]:
-    return torch.fft.fftshift(torch.fft.rfftn(data, dim=(0, 1, 2), norm="ortho"), (0, 1))
+    return torch.fft.rfftn(data, dim=(0, 1, 2), norm="ortho")
 
 
-def _shells(box: int, device: torch.device) -> Int[Tensor, "z y half"]:
-    return radius_3d((box, box, box // 2 + 1), (box // 2, box // 2, 0), device=device).round().long()
+def _shells(box: int, planes: slice, device: torch.device) -> Int[Tensor, "z y half"]:
+    """The shells of some planes of a half spectrum."""
+    k = torch.fft.fftfreq(box, 1 / box, device=device).square()
+    return (k[planes, None, None] + k[:, None] + k[: box // 2 + 1]).sqrt().round().long()
+
+
+def _planes(box: int) -> list[slice]:
+    """A half spectrum in parts that stay in a core's cache."""
+    return in_parts(box, max(1, VOXELS_AT_ONCE // (box * (box // 2 + 1))))
 
 
 def _correlate(
@@ -239,16 +254,17 @@ def _correlate(
     pairs[0] = 1
     if box % 2 == 0:
         pairs[-1] = 1
-    shells = _shells(box, first.device).flatten()
 
-    def total(a: Tensor, b: Tensor) -> Tensor:
-        products = (a.real * b.real + a.imag * b.imag) * pairs
-        return torch.bincount(shells, products.flatten())[: box // 2 + 1]
+    def totals(part: slice) -> Tensor:
+        a, b, shells = first[part], second[part], _shells(box, part, first.device).flatten()
+        products = (one.real * other.real + one.imag * other.imag for one, other in ((a, a), (b, b), (a, b)))
+        return torch.stack([torch.bincount(shells, (one * pairs).flatten(), box) for one in products])
 
-    powers = torch.stack([total(first, first), total(second, second)])
-    present = (powers > NOTHING * powers[:, 1:].amax(1, keepdim=True)).all(0)
-    power = powers.prod(0).sqrt()
-    return torch.where(present, total(first, second) / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
+    *powers, common = torch.stack(map_parts(totals, _planes(box), first.device)).sum(0)[:, : box // 2 + 1]
+    both = torch.stack(powers)
+    present = (both > NOTHING * both[:, 1:].amax(1, keepdim=True)).all(0)
+    power = both.prod(0).sqrt()
+    return torch.where(present, common / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
 
 
 def _first_shell_below(curve: Float[Tensor, "shells"], threshold: float) -> int:

@@ -15,6 +15,7 @@ from hoarfrost.analysis.map_alignment import SEARCH_LIMIT, MapAlignment, align_m
 from hoarfrost.analysis.map_pair import MapPair
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import symmetric_distance
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.types import Volume
 
@@ -58,13 +59,16 @@ def look_alikes(volume: Volume, symmetry: str = "C1", *, away: float = 0.45) -> 
     turns = turns[_distance(turns, torch.eye(3), symmetry) > away]
     _, agreement = pair.best_shifts(turns, min(_COARSE_LIMIT, pair.limit))
     agreement = agreement.masked_fill(agreement < _COARSE_ALIKE, 0.0)
+    promising: list[Tensor] = []
+    while bool(agreement.any()) and len(promising) < _MOST:
+        promising.append(turns[agreement.argmax()])
+        agreement = agreement.masked_fill(_distance(turns, promising[-1], symmetry) < away, 0.0)
+
+    def refined(turn: Tensor) -> MapAlignment:
+        return align_maps(volume, volume, hands=False, start=GlobalAlignment(turn, False, 1.0))
+
     found: list[tuple[float, MapAlignment]] = []
-    for _ in range(_MOST):
-        if not bool(agreement.any()):
-            break
-        turn = turns[agreement.argmax()]
-        agreement = agreement.masked_fill(_distance(turns, turn, symmetry) < away, 0.0)
-        placed = align_maps(volume, volume, hands=False, start=GlobalAlignment(turn, False, 1.0))
+    for placed in map_parts(refined, promising, volume.data.device):
         known = torch.stack([torch.eye(3), *(other.rotation.float() for _, other in found)])
         alike = _agreement(pair, placed, volume)
         if alike > ALIKE and float(_distance(known, placed.rotation, symmetry).min()) > away:

@@ -17,6 +17,7 @@ from typing import Annotated, NamedTuple, NoReturn
 import typer
 
 from hoarfrost import __version__
+from hoarfrost.cli.process import prepare_process
 from hoarfrost.errors import InputError, Interrupted
 
 
@@ -66,9 +67,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit code."""
-    # Threads that wait by spinning slow each other down several times on cores shared with other work. The library
-    # of torch's threads reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     warnings = _HeldWarnings()
     logging.getLogger().addHandler(warnings)
     try:

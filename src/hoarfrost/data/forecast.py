@@ -12,10 +12,11 @@ from hoarfrost.data.plausibility import Finding
 from hoarfrost.fourier.band import Band
 from hoarfrost.types import Particles
 
-_PROGRAM = 0.8e9
-_PER_VOXEL = 144
-"""Bytes a voxel: two half-maps' sums on grids of twice the box (12 bytes on half of eight voxels each), and the
-transforms that finish the maps."""
+_PROGRAM = 1.5e9
+"""Bytes of PyTorch, and of the batches of images that are worked on."""
+_PER_VOXEL = 220
+"""Bytes a voxel: two half-maps' sums on grids of twice the box (12 bytes on half of eight voxels each), and again as
+much and a little more for the transforms that finish the maps."""
 
 
 STORED_BYTES = 4

@@ -20,10 +20,13 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.kernels.insertion import insert_slices
 from hoarfrost.kernels.library import compiled_for
 from hoarfrost.kernels.read_points import can_read, read_points
-from hoarfrost.kernels.threads import in_parts
+from hoarfrost.kernels.threads import in_parts, map_parts
 
 POINTS_AT_ONCE = 60_000
 """Slice points that PyTorch inserts together: their nodes and weights stay in the second-level cache."""
+
+NODES_AT_ONCE = 1_000_000
+"""Nodes of a grid that one thread works on: few enough to stay in its cache, and to need little memory."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class SliceGrid:
         """Side of the zero-padded volume."""
         return self.padding * self.box
 
+    @property
+    def planes(self) -> list[slice]:
+        """The grid along z in parts that are worked on together."""
+        depth, height, width = self.shape
+        return in_parts(depth, max(1, NODES_AT_ONCE // (height * width)))
+
     def forward(self, volume: Float[Tensor, "z y x"]) -> Complex[Tensor, "gz gy gx"]:
         """The grid of a volume: corrected for the interpolation, padded, transformed, cropped.
 
@@ -69,13 +78,23 @@ class SliceGrid:
         """The volume whose grid this is, up to the limit: transform back, crop, and undo the gridding kernel."""
         n, box, rows = self.padded_box, self.box, self._rows(grid.device)
         phase = self._origin_phase(grid.real).conj()
-        spectrum = grid * (phase[:, None, None] * phase[:, None] * (phase[self.centre :] * box))
-        for dim in (0, 1):
-            shape = list(spectrum.shape)
-            shape[dim] = n
-            spectrum = torch.fft.ifft(spectrum.new_zeros(shape).index_copy_(dim, rows, spectrum), dim=dim)
-            spectrum = spectrum.narrow(dim, 0, box)
-        volume = torch.fft.irfft(spectrum[:, :, : n // 2 + 1], n=n, dim=2)[:, :, :box]
+        _, height, width = self.shape
+
+        def along_z(part: slice) -> Tensor:
+            spectrum = grid[:, part] * (phase[:, None, None] * phase[part, None] * (phase[self.centre :] * box))
+            padded = spectrum.new_zeros(n, *spectrum.shape[1:]).index_copy_(0, rows, spectrum)
+            return torch.fft.ifft(padded, dim=0)[:box]
+
+        def along_y_and_x(part: slice) -> Tensor:
+            spectrum = columns[part]
+            padded = spectrum.new_zeros(len(spectrum), n, width).index_copy_(1, rows, spectrum)
+            spectrum = torch.fft.ifft(padded, dim=1)[:, :box, : n // 2 + 1]
+            return torch.fft.irfft(spectrum, n=n, dim=2)[:, :, :box]
+
+        # In parts, whose padding takes little memory, and cropped between the axes.
+        size = max(1, NODES_AT_ONCE // (n * width))
+        columns = torch.cat(map_parts(along_z, in_parts(height, size), grid.device), dim=1)
+        volume = torch.cat(map_parts(along_y_and_x, in_parts(box, size), grid.device))
         return volume / self.gridding_kernel(volume)
 
     def gridding_kernel(self, like: Tensor) -> Float[Tensor, "z y x"]:
@@ -211,10 +230,18 @@ class SliceGrid:
 
     def fold(self, sums: Float[Tensor, "nodes 3"]) -> tuple[Complex[Tensor, "gz gy gx"], Float[Tensor, "gz gy gx"]]:
         """Sums as a Hermitian grid and its weights: on the plane kx = 0 every node also takes what its opposite got."""
-        real, imaginary, weight = (field.contiguous() for field in sums.unflatten(0, self.shape).unbind(-1))
-        for field, parity in ((real, 1), (imaginary, -1), (weight, 1)):
-            field[:, :, 0] += parity * field[:, :, 0].flip(0, 1)
-        return torch.complex(real, imaginary), weight
+        nodes = sums.unflatten(0, self.shape)
+        grid = nodes.new_empty(self.shape, dtype=nodes.dtype.to_complex())
+        weight = nodes.new_empty(self.shape)
+
+        def copy(part: slice) -> None:
+            torch.view_as_real(grid)[part] = nodes[part, ..., :2]
+            weight[part] = nodes[part, ..., 2]
+
+        map_parts(copy, self.planes, sums.device)
+        grid[:, :, 0] += grid[:, :, 0].conj().flip(0, 1)
+        weight[:, :, 0] += weight[:, :, 0].flip(0, 1)
+        return grid, weight
 
 
 def as_table(*fields: Complex[Tensor, "gz gy gx"]) -> Float[Tensor, "nodes c"]:

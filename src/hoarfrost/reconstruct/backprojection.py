@@ -7,6 +7,7 @@ a regulariser, the inverse signal power of each shell. Sums are linear, so that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
-from hoarfrost.fourier.shells import radius_3d, shell_average
+from hoarfrost.fourier.shells import radius_3d
 from hoarfrost.fourier.slices import SliceGrid
+from hoarfrost.kernels.threads import map_parts
 
 POINTS_AT_ONCE = 6_000_000
 """Slice points read and inserted together: the more, the less often the sums go through the caches."""
@@ -56,8 +58,7 @@ class BackProjection:
 
     def folded(self) -> FoldedSums:
         """The sums as maps are made of them; whoever asks for more than one thing had better keep this."""
-        data, weight = self.grid.fold(self.sums)
-        return FoldedSums(self.grid, data, weight, node_shells(self.grid).to(weight.device))
+        return FoldedSums(self.grid, *self.grid.fold(self.sums))
 
     def weight_per_shell(self) -> Float[Tensor, "shells"]:
         """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
@@ -70,40 +71,68 @@ class BackProjection:
 
 @dataclass(frozen=True)
 class FoldedSums:
-    """Sums of which every node has its conjugate's share, and the shell of every node."""
+    """Sums of which every node has its conjugate's share."""
 
     grid: SliceGrid
     data: Complex[Tensor, "gz gy gx"]
     weight: Float[Tensor, "gz gy gx"]
-    shells: Int[Tensor, "gz gy gx"]
 
     def __add__(self, other: FoldedSums) -> FoldedSums:
-        return FoldedSums(self.grid, self.data + other.data, self.weight + other.weight, self.shells)
+        return FoldedSums(self.grid, self.data + other.data, self.weight + other.weight)
+
+    @property
+    def shells(self) -> Int[Tensor, "gz gy gx"]:
+        """The shell of every node."""
+        return node_shells(self.grid, device=self.weight.device)
 
     @cached_property
     def weight_per_shell(self) -> Float[Tensor, "shells"]:
         """Mean weight of the nodes of each shell 0 ... limit: the inverse noise power of the map's coefficients."""
-        return shell_average(self.weight, self.shells, self.grid.limit + 1)
+        return self.shell_average(lambda part: self.weight[part])
+
+    def shell_average(self, values: Callable[[slice], Float[Tensor, "z gy gx"]]) -> Float[Tensor, "shells"]:
+        """Mean over the nodes of each shell 0 ... limit of what ``values`` says of a part of the planes."""
+        count = self.grid.limit + 2
+
+        def totals(part: slice) -> Tensor:
+            shells = node_shells(self.grid, part, device=self.weight.device).clamp_(max=count - 1).flatten()
+            of_part = torch.bincount(shells, values(part).flatten().double(), minlength=count)
+            return torch.stack([of_part, torch.bincount(shells, minlength=count)])
+
+        parts = map_parts(totals, self.grid.planes, self.weight.device)
+        total, size = torch.stack(parts).sum(0)[:, :-1]
+        return (total / size.clamp(min=1)).to(self.weight.dtype)
 
     def volume(self, inverse_signal_power: Float[Tensor, "shells"] | float) -> Float[Tensor, "z y x"]:
         """The map, regularised by the inverse signal power of each shell (in units of the weights).
 
         A floor of a thousandth of the shell's mean weight keeps nodes that no image reached from being divided by zero.
         """
-        limit, weight = self.grid.limit, self.weight
-        regulariser = torch.as_tensor(inverse_signal_power, dtype=weight.dtype, device=weight.device)
+        limit, device = self.grid.limit, self.weight.device
+        regulariser = torch.as_tensor(inverse_signal_power, dtype=self.weight.dtype, device=device)
         # Beyond the limit there is no map.
-        added = torch.full((limit + 2,), torch.inf, dtype=weight.dtype, device=weight.device)
+        added = torch.full((limit + 2,), torch.inf, dtype=self.weight.dtype, device=device)
         added[: limit + 1] = regulariser + 1e-3 * self.weight_per_shell
-        total = added[self.shells.clamp(max=limit + 1)].add_(weight)
-        share = torch.where(total > 0, total.clamp_(min=1e-20).reciprocal_(), 0)
-        return self.grid.inverse(self.data * share)
+        transform = torch.empty_like(self.data)
+
+        def divide(part: slice) -> None:
+            shells = node_shells(self.grid, part, device=device).clamp_(max=limit + 1)
+            total = added[shells].add_(self.weight[part])
+            share = torch.where(total > 0, total.clamp_(min=1e-20).reciprocal_(), 0)
+            torch.mul(self.data[part], share, out=transform[part])
+
+        map_parts(divide, self.grid.planes, device)
+        return self.grid.inverse(transform)
 
 
-def node_shells(grid: SliceGrid) -> Int[Tensor, "gz gy gx"]:
-    """Shell, in Fourier pixels of the unpadded box, of every node of a slice grid."""
-    radius = radius_3d(grid.shape, (grid.centre, grid.centre, 0)) / grid.padding
-    return radius.round().long()
+def node_shells(
+    grid: SliceGrid, planes: slice = slice(None), *, device: torch.device | None = None
+) -> Int[Tensor, "z gy gx"]:
+    """Shell, in Fourier pixels of the unpadded box, of every node of a slice grid, or of those of some planes of it."""
+    depth, height, width = grid.shape
+    first, last, _ = planes.indices(depth)
+    centre = grid.centre - first, grid.centre, 0
+    return (radius_3d((last - first, height, width), centre, device=device) / grid.padding).round_().long()
 
 
 def back_project(

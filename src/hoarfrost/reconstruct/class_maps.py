@@ -67,7 +67,8 @@ class ClassMaps:
         """The map of every class, where it has few data that of all classes together."""
         grid, folded = self.grid, [one.folded() for one in sums]
         joined = reduce(add, folded)
-        known, shells = joined.shells <= grid.limit, joined.shells.clamp(max=grid.limit)
+        shells = joined.shells
+        known, shells = shells <= grid.limit, shells.clamp(max=grid.limit)
         common = joined.data / (joined.weight + 0.05 * joined.weight_per_shell[shells]).clamp(min=1e-9)
         voxel_size = self.band.box * self.stack.pixel_size / grid.box
         mask = soft_sphere(grid.box, self.radius / voxel_size, 2.0).to(joined.weight)

@@ -103,11 +103,14 @@ def finish_maps(
     """
     operators = point_group(symmetry)
     first, second = (symmetrise(BackProjection(grid, one), operators).folded() for one in sums)
-    joined = first + second
     halves = HalfMaps(*(Volume(one.volume(0.0), voxel_size) for one in (first, second)))
+    weights = first.weight_per_shell, second.weight_per_shell
+    joined = first + second
+    # They are large, and have been put to use.
+    del first, second
     return validated_maps(
         halves,
-        lambda fsc: filtered_map(joined, fsc, first, second),
+        lambda fsc: filtered_map(joined, fsc, weights),
         radius=radius,
         seed=seed,
         mask=mask,
@@ -155,13 +158,15 @@ def validated_maps(
     return FinalMaps(final(fsc), halves, mask, fsc)
 
 
-def filtered_map(joined: FoldedSums, fsc: HalfMapFSC, first: FoldedSums, second: FoldedSums) -> Float[Tensor, "z y x"]:
-    """The map of all images, Wiener-filtered by the FSC of its halves up to where that first falls below 0.143."""
+def filtered_map(
+    joined: FoldedSums, fsc: HalfMapFSC, weights: tuple[Float[Tensor, "shells"], Float[Tensor, "shells"]]
+) -> Float[Tensor, "z y x"]:
+    """The map of all images, Wiener-filtered by the FSC of its halves up to where that first falls below 0.143.
+
+    ``weights`` are the mean weights of the shells of each half.
+    """
     curve = fsc.corrected.float()[: joined.grid.limit + 1].clone()
     below = (curve[1:] < 0.143).nonzero()
     if len(below):
         curve[int(below[0]) + 1 :] = 0.0
-    mean = (
-        inverse_signal_power(curve, first.weight_per_shell) + inverse_signal_power(curve, second.weight_per_shell)
-    ) / 2
-    return joined.volume(mean)
+    return joined.volume(sum(inverse_signal_power(curve, weight) for weight in weights) / 2)

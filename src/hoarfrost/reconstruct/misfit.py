@@ -46,7 +46,8 @@ class Misfit:
         keeps narrow ones from aliasing.
         """
         sums = prefix(sums, limit)
-        seen = (sums.weight > LEAST_WEIGHT * sums.weight.mean()) & (sums.shells <= limit) & (sums.shells > 0)
+        shells = sums.shells
+        seen = (sums.weight > LEAST_WEIGHT * sums.weight.mean()) & (shells <= limit) & (shells > 0)
         weight = torch.where(seen, sums.weight, 0)
         target = torch.where(seen, sums.data / sums.weight.clamp(min=1e-30), 0)
         # On this plane both a node and its conjugate are stored.
@@ -102,4 +103,4 @@ def prefix(sums: FoldedSums, limit: int) -> FoldedSums:
     grid = SliceGrid(sums.grid.box, min(limit, sums.grid.limit), sums.grid.padding)
     inner = slice(sums.grid.centre - grid.centre, sums.grid.centre + grid.centre + 1)
     nodes = inner, inner, slice(0, grid.centre + 1)
-    return FoldedSums(grid, sums.data[nodes], sums.weight[nodes], sums.shells[nodes])
+    return FoldedSums(grid, sums.data[nodes], sums.weight[nodes])

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from hoarfrost.analysis.fsc import HalfMapFSC
 from hoarfrost.analysis.postprocess import filter_by_fsc
-from hoarfrost.fourier.shells import shell_average
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.kernels.threads import in_parts, map_parts
 from hoarfrost.optimise.adam import Adam, cosine_decay
@@ -194,8 +193,8 @@ def _field(parameters: Mapping[str, Tensor], state: State, setting: FitSetting) 
 def signal_spectrum(sums: FoldedSums, fsc: Float[Tensor, "shells"]) -> Float[Tensor, "shells"]:
     """Root-mean-square amplitude of the map in each shell, without the share of the noise."""
     # Nodes count by their weights: of those that hardly an image reached the values are enormous.
-    power = sums.data.abs().square() / sums.weight.clamp(min=1e-20)
-    mean = shell_average(power, sums.shells, sums.grid.limit + 1) / sums.weight_per_shell.clamp(min=1e-20)
+    power = sums.shell_average(lambda part: sums.data[part].abs().square() / sums.weight[part].clamp(min=1e-20))
+    mean = power / sums.weight_per_shell.clamp(min=1e-20)
     spectrum = (mean * fsc.to(mean).clamp(1e-3, 1)).sqrt()
     # Images say nothing of the mean.
     spectrum[0] = spectrum[1]

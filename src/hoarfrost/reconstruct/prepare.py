@@ -9,7 +9,7 @@ from hoarfrost.data.dataset import BandStack, Normalisation
 from hoarfrost.optimise.loop import State
 from hoarfrost.types import Particles
 
-IMAGES_A_STEP = 512
+IMAGES_A_STEP = 2048
 
 
 @dataclass(frozen=True)

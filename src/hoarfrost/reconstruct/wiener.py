@@ -54,4 +54,6 @@ class WienerFit:
     ) -> Volume:
         """The Wiener filter of all images."""
         first, second = halves
-        return Volume(filtered_map(first + second, fsc, first, second), setting.voxel_size)
+        return Volume(
+            filtered_map(first + second, fsc, (first.weight_per_shell, second.weight_per_shell)), setting.voxel_size
+        )

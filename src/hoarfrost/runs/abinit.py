@@ -31,8 +31,8 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     """What a run will take, within a factor of two or so; shared or old machines take longer.
 
     The rates are those of two cores of a server of 2024, with a little added: for every image of a start, for the two
-    searches of all images, for every image and squared Fourier pixel of a refinement, and for every pixel read and every
-    squared Fourier pixel of the maps.
+    searches of all images, for every image and squared Fourier pixel of a refinement, for every pixel read and every
+    squared Fourier pixel of the maps, and for every voxel of the maps once they are finished.
     """
     last = (box - 1) // 2
     levels = [min(level, last) for level in config.levels]
@@ -42,7 +42,7 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     refinement = 1.2e-7 * sum(level**2 for level in levels) * config.iterations / 3
     maps = 3e-9 * box**2 + 3.5e-8 * min(last, config.map_limit or last) ** 2
     work = starts + count * (searches + refinement + maps)
-    return 12.0 + 2 / threads * work * (1.0 if library() is not None else WITHOUT_KERNELS)
+    return 10.0 + 1e-6 * box**3 + 2 / threads * work * (1.0 if library() is not None else WITHOUT_KERNELS)
 
 
 def forecast(ready: Ready[AbInitioConfig]) -> str:

@@ -19,16 +19,19 @@ namespace hoarfrost::HOARFROST_INSTRUCTIONS {
 
 namespace {
 
-constexpr int DEPTH = 4, SIDE = 5;  // a block has 2^DEPTH nodes along z, 2^SIDE along y and x
-constexpr int LANES = 16;           // points of a row whose nodes are found together
+constexpr int SIDE = 5;               // a block has 2^SIDE nodes along y and x, and along z 2^DEPTH,
+constexpr int DEPTH = 4, LITTLE = 2;  // or 2^LITTLE in a small grid, whose slabs would be too few to share among threads
+constexpr std::int32_t SMALL = 64;    // a grid is small if its centre is below this
+constexpr int LANES = 16;             // points of a row whose nodes are found together
 
 struct Layout {
-    std::int32_t centre, rows, columns;  // of the grid; rows and columns of blocks
+    std::int32_t centre, depth, rows, columns;  // of the grid; rows and columns of blocks
     explicit Layout(const InsertedSlices& slices)
         : centre(static_cast<std::int32_t>(slices.centre)),
+          depth(centre < SMALL ? LITTLE : DEPTH),
           rows((2 * centre >> SIDE) + 1),
           columns((centre >> SIDE) + 1) {}
-    std::int32_t slabs() const { return (2 * centre >> DEPTH) + 1; }
+    std::int32_t slabs() const { return (2 * centre >> depth) + 1; }
     std::int32_t blocks() const { return slabs() * rows * columns; }
 };
 
@@ -104,7 +107,7 @@ void find_blocks(const Layout& layout, const float* frame, std::int32_t kx, cons
         // Beyond -centre all are positive, where truncation is the floor.
         const auto ix = static_cast<std::int32_t>(x), iy = static_cast<std::int32_t>(y + edge),
                    iz = static_cast<std::int32_t>(z + edge);
-        const std::int32_t found = ((iz >> DEPTH) * layout.rows + (iy >> SIDE)) * layout.columns + (ix >> SIDE);
+        const std::int32_t found = ((iz >> layout.depth) * layout.rows + (iy >> SIDE)) * layout.columns + (ix >> SIDE);
         block[j] = inside ? 2 * found + (sign < 0.f) : -1;
     }
 }
@@ -116,8 +119,8 @@ struct Range {
 
 Range range_of(const Layout& layout, std::int32_t slab, std::int32_t row, std::int32_t column) {
     const std::int32_t centre = layout.centre;
-    const std::int32_t first[3] = {column << SIDE, (row << SIDE) - centre, (slab << DEPTH) - centre};
-    const std::int32_t length[3] = {1 << SIDE, 1 << SIDE, 1 << DEPTH};
+    const std::int32_t first[3] = {column << SIDE, (row << SIDE) - centre, (slab << layout.depth) - centre};
+    const std::int32_t length[3] = {1 << SIDE, 1 << SIDE, 1 << layout.depth};
     Range range;
     for (int axis = 0; axis < 3; ++axis) {
         range.low[axis] = static_cast<float>(first[axis]);
