@@ -2,7 +2,7 @@
 
 import torch
 
-from hoarfrost.data.dataset import Normalisation, estimate_noise
+from hoarfrost.data.dataset import BandStack, Normalisation, estimate_noise, whitened_vectors
 from hoarfrost.fourier.band import Band
 from hoarfrost.physics.noise import sample_noise
 from hoarfrost.types import ImageArray, Optics, Particles
@@ -25,3 +25,19 @@ def test_each_optics_group_has_its_own_noise(generator: torch.Generator) -> None
     shell = torch.hypot(ky[:, None], ky).round().long()
     assert (steep / (STEEP / STEEP[shell].mean())[3 : band.limit + 1] - 1).abs().max() < 0.15
     assert (few / ((600 * white + 640 * steep) / 1240) - 1).abs().max() < 0.05
+
+
+def test_stored_images_are_the_whitened_ones_any_number_of_them(tmp_path, generator: torch.Generator) -> None:
+    """Half precision keeps three digits; a batch may be empty, as where no particle is left for a class."""
+    images = torch.randn(40, BOX, BOX, generator=generator)
+    stack, band = Particles(ImageArray(images), Optics.uniform(40, pixel_size=2.0)), Band(BOX, 10)
+    noise, normalisation = torch.ones(1, band.limit + 1), Normalisation(0.3 * BOX)
+    stored = BandStack(tmp_path / "bands", band, stack.optics, 2.0, noise)
+    stored.allocate()
+    stored.write(slice(0, 40), stack, normalisation)
+    low = band.prefix(6)
+    for rows in (torch.arange(40), torch.tensor([17, 3, 3]), torch.zeros(0, dtype=torch.long)):
+        exact = whitened_vectors(stack, rows, low, normalisation, noise) if len(rows) else torch.zeros(0, len(low))
+        found = stored.images(rows, low).vectors
+        assert found.shape == exact.shape
+        torch.testing.assert_close(found, exact.to(found), rtol=2e-3, atol=1e-3)

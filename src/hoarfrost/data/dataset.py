@@ -120,12 +120,13 @@ class BandStack:
 
     def images(self, rows: Int[Tensor, "b"], band: Band) -> BandImages:
         """These particles on ``band``, which must not reach beyond the stored one."""
-        picked = self._vectors[rows.numpy(), : len(self.band.prefix(band.limit))]
+        vectors = torch.empty(len(rows), len(band), 2)
+        vectors.copy_(torch.from_numpy(self._vectors[rows.numpy(), : len(self.band.prefix(band.limit))]))
         # Touched pages of the file would otherwise count as ours until the mapping is closed.
         self._mapping.madvise(mmap.MADV_DONTNEED)
         return BandImages(
             band,
-            torch.view_as_complex(torch.from_numpy(picked).float()),
+            torch.view_as_complex(vectors),
             whitened_transfer(self.optics[rows], band, self.noise),
             None if self._matrices is None else self._matrices[rows].float(),
         ).to(self.device)

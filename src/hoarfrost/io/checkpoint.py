@@ -17,7 +17,8 @@ from torch import Tensor
 from hoarfrost.errors import InputError
 from hoarfrost.io.files import replacing
 
-FORMAT = "1"
+FORMAT = "2"
+"""Another one whenever the numbers of a state come to mean something else, so that no old state is gone on with."""
 
 _DTYPES = {
     torch.float64: "F64",

@@ -53,8 +53,8 @@ class Plan:
         schedule = Annealing(config.start_steps, config.start_batch, last_limit=start_limit(config, stack.band))
         most = config.starts + config.further_starts
         free = replace(self.model, symmetry="C1", orientations=coarse_orientations("C1"))
-        # Faint images need more of them before a map takes shape.
-        slower = replace(schedule, steps=config.further_slower * config.start_steps)
+        # In faint images a map takes shape slowly, and only while the noise of small batches keeps it from freezing.
+        slower = replace(schedule, steps=config.further_slower * config.start_steps, batch=-(-config.start_batch // 2))
         starts = [AnnealedMap.start(i, stack, free, schedule, config.seed) for i in range(config.starts)]
         further = [
             AnnealedMap.start(i, stack, free, slower, config.seed, if_disputed=True) for i in range(config.starts, most)
@@ -67,7 +67,7 @@ class Plan:
             *starts,
             ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
             *further,
-            ChooseStart(stack, free, limit, most, config.diameter, config.seed, again=True),
+            ChooseStart(stack, free, limit, most, config.diameter, config.seed, 3072, again=True),
             *([] if config.symmetry == "C1" else [FindAxes(self.model, limit, stack.pixel_size)]),
             *halves,
             FullPass(stack, self.model, limit, config.seed),

@@ -32,7 +32,9 @@ class AbInitioConfig(RunConfig):
     starts: int = Field(3, ge=1)
     further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
     start_steps: int = Field(40, ge=4)
-    further_slower: int = Field(4, ge=1, description="how many times as many steps further starts take")
+    further_slower: int = Field(
+        16, ge=2, description="how many times as many steps further starts take, of half as many images"
+    )
     start_batch: int = Field(500, ge=10)
     start_limit: int = Field(14, ge=6)
     half_steps: int = Field(12, ge=2, description="steps in which each half grows its own map from the common one")
