@@ -53,6 +53,7 @@ CASES = (
     Case("spike with and without ACE2, 70:30", "6cs2", missing_chains=("D",)),
     Case("Pol II with and without Rpb4/7, 70:30", "1wcm_fitted", missing_chains=("D", "G")),
     Case("Pol II, 20 % junk", "1wcm_fitted", junk=0.2),
+    Case("spike with and without ACE2, 70:30, 20 % junk", "6cs2", missing_chains=("D",), junk=0.2),
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hoarfrost.analysis.junk import junk_probability
+from hoarfrost.analysis.junk import junk_probability, shows_no_part
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import run_stages
@@ -59,6 +59,15 @@ def test_images_of_noise_are_junk_and_particles_are_not(mixture):
     found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0)], state)["junk"]
     assert (found[content == 2] > 0.5).double().mean() > 0.9
     assert (found[content < 2] > 0.5).double().mean() < 0.05
+
+
+def test_in_classes_junk_is_what_no_map_explains(mixture):
+    stack, state, content = mixture
+    state = state | {"class": 1 + content % 2}
+    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0)], state)["junk"]
+    assert (found[content == 2] > 0.5).double().mean() > 0.9
+    assert (found[content == 0] > 0.5).double().mean() < 0.05
+    assert (found[content == 1] > 0.5).double().mean() < 0.05
 
 
 def test_compositions_part_and_divisions_agree(mixture):
@@ -125,3 +134,22 @@ def test_junk_needs_images_far_from_the_bulk(generator):
     junk = junk_probability(contrast, rest) > 0.5
     assert junk[:150].all()
     assert junk[150:].double().mean() < 0.02
+
+
+def test_a_rare_composition_is_no_junk_before_the_division(generator):
+    """The figures of three ACE2 with and without another domain (7 : 3), and noise, by the map of all."""
+
+    def figures(count, contrast, rest):
+        return torch.stack([contrast[0] + contrast[1] * noise(count), rest[0] + rest[1] * noise(count)])
+
+    def noise(count):
+        return torch.randn(count, generator=generator)
+
+    parts = (
+        figures(700, (1.09, 0.045), (-0.8, 1.0)),
+        figures(300, (0.91, 0.065), (2.1, 1.7)),
+        figures(100, (0.3, 0.05), (0, 1)),
+    )
+    contrast, rest = torch.cat(parts, dim=1)
+    assert (junk_probability(contrast, rest)[700:1000] > 0.5).double().mean() > 0.5, "a mixture cannot tell"
+    assert shows_no_part(contrast, rest).tolist() == [0.0] * 1000 + [1.0] * 100

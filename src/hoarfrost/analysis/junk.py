@@ -25,6 +25,9 @@ ROUNDS = 10
 LEAST_SHARE = 1e-4
 """Share of junk that is always possible."""
 
+NO_PART = 0.5
+"""Share of the particles' median contrast below which an image does not show a part of them either."""
+
 
 def junk_probability(contrast: Float[Tensor, "n"], rest: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Probability of every image to be junk, by a mixture of particles and junk in the plane of the two figures.
@@ -50,6 +53,15 @@ def junk_probability(contrast: Float[Tensor, "n"], rest: Float[Tensor, "n"]) -> 
         others = share / (math.pi * reach / 4)
         junk = torch.where(square > 1, others / (others + particles), 0.0)
     return junk.to(contrast.dtype)
+
+
+def shows_no_part(contrast: Float[Tensor, "n"], rest: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """One for images with too little contrast even for a composition that lacks much of the map, else zero.
+
+    To a map of several compositions an image of a rare one is what junk is to a map of one: so far off in both figures
+    that a mixture takes it for junk.
+    """
+    return (contrast < NO_PART * contrast.median()).to(contrast.dtype)
 
 
 def _deviations(values: Float[Tensor, "n"], bulk: Tensor) -> Float[Tensor, "n"]:

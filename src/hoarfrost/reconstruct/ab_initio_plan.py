@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hoarfrost.analysis.junk import junk_probability, shows_no_part
 from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.data.forecast import stored_limit
 from hoarfrost.fourier.band import Band
@@ -87,9 +88,12 @@ class Plan:
         again = HalfMapStage(self.stack, limits[-1], config.symmetry, anywhere=True)
         stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
         if config.junk:
-            stages.append(FindJunk(self._half_maps(turn), config.seed))
+            judge = shows_no_part if config.classes > 1 else junk_probability
+            stages.append(FindJunk(self._half_maps(turn), config.seed, judge))
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]
+            if config.junk:
+                stages.append(FindJunk(self._half_maps(turn), config.seed, name="junk-in-classes"))
             further = further or [turn]
         outlines = [HalfMapStage(self.stack, n, config.symmetry, outline=True) for n in further]
         widest = HalfMapStage(self.stack, limits[-1], config.symmetry, outline=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from hoarfrost.analysis.junk import junk_probability
 from hoarfrost.data.dataset import BandImages
@@ -23,10 +24,14 @@ LOW_SHELLS = 8
 
 @dataclass(frozen=True)
 class FindJunk:
-    """The probability of every particle to be junk; each half is judged by its own maps, made from other images."""
+    """The probability of every particle to be junk; each half is judged by its own maps, made from other images.
+
+    Once there are classes, an image is judged by the map of its own and among those of its own.
+    """
 
     maps: HalfMapStage
     seed: int
+    judge: Callable[[Float[Tensor, "n"], Float[Tensor, "n"]], Float[Tensor, "n"]] = junk_probability
     name: str = "junk"
     title: str = "Looking for images without a particle"
     steps: int = 2
@@ -43,12 +48,18 @@ class FindJunk:
         def figures(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
             return explained(images, density, rotations, shifts, weight)
 
+        label = state["class"] - 1 if "class" in state else torch.zeros(len(stack), dtype=torch.long)
+        weights = one_hot(label).float()
         found = torch.zeros(len(stack), 2)
         for number in (1, 2):
             rows = (state["half"] == number).nonzero()[:, 0]
             fold = folds_of(len(rows), self.seed + number)
-            found[rows] = maps.compared(state, rows, torch.ones(len(rows), 1), fold, figures)[:, 0]
-        junk = junk_probability(found[:, 0], found[:, 1])
+            compared = maps.compared(state, rows, weights[rows], fold, figures)
+            found[rows] = compared[torch.arange(len(rows)), label[rows]]
+        junk = torch.zeros(len(stack))
+        for number in label.unique():
+            mine = label == number
+            junk[mine] = self.judge(found[mine, 0], found[mine, 1])
         state = self.maps.forget(state, self.name) | {"junk": junk}
         return state, {"junk": float((junk > 0.5).double().mean())}
 
