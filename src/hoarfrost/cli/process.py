@@ -16,7 +16,7 @@ def prepare_process() -> None:
     """Let threads wait without spinning, and keep memory that is let go of for the next batch.
 
     Threads that spin slow each other down several times on cores shared with other work. Memory that goes back to the
-    system between batches has to be cleared page by page when the next one asks for it: a fifth of the time of a run.
+    system between batches has to be cleared page by page when the next one asks for it: a tenth of the time of a run.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
