@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = made.parse_args(arguments)
     cases: Sequence[Case] = CASES
     if options.quick:
-        vars(options).update({"particles": 400, "box": 40, "snr": 1.0, "preset": "fast"})
+        vars(options).update({"particles": 400, "box": 40, "snr": 1.0})
         cases = (Case("built-in, 20 % junk", "builtin", junk=0.2),)
     elif shared_data() is None:
         return no_data(NAME)
