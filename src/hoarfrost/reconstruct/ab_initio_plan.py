@@ -68,7 +68,7 @@ class Plan:
             *starts,
             ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
             *further,
-            ChooseStart(stack, free, limit, most, config.diameter, config.seed, 3072, again=True),
+            ChooseStart(stack, free, limit, most, config.diameter, config.seed, images=3072, again=True),
             *([] if config.symmetry == "C1" else [FindAxes(self.model, limit, stack.pixel_size)]),
             *halves,
             FullPass(stack, self.model, limit, config.seed),
