@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--methods", nargs="+", default=["backprojection", "gaussians"], choices=list(METHODS))
     options = made.parse_args(arguments)
     if options.quick:
-        quick = {"structure": "builtin", "particles": 300, "box": 32, "degrees": [5.0], "methods": ["backprojection"]}
-        vars(options).update(quick)
+        quick = {"structure": "builtin", "particles": 300, "box": 32, "snr": 1.0, "degrees": [5.0]}
+        vars(options).update(quick | {"methods": ["backprojection"]})
     elif shared_data() is None:
         return no_data(NAME)
     record = Record.open(NAME, options, BARS)

@@ -74,10 +74,22 @@ def test_confidences_are_shares_of_right_poses(found):
     assert sure.mean() > doubtful.mean() + 0.2
 
 
-def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved(found):
+def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved_or_are_in_doubt(found):
     state = found[2]
     left = {name.removeprefix("search-again-5.") for name in state if name.startswith("search-again")}
-    assert left == {"fsc", "limit", "moved"}
+    assert left == {"doubtful", "fsc", "limit", "moved"}
+
+
+@pytest.mark.parametrize(
+    ("moved", "doubtful", "needed"), [(0, 0.5, False), (0.02, 0.01, True), (0.02, 0, False), (0.1, 0, True)]
+)
+def test_another_round_is_for_poses_that_are_not_settled(tmp_path, moved, doubtful, needed):
+    generator = torch.Generator().manual_seed(1)
+    settings = {"box": BOX, "pixel_size": PIXEL, "snr": 1.0, "shift_px": 0.0, "generator": generator}
+    particles, _ = phantom_stack(GaussianPhantom.random(3, 40.0, generator, sigma=5.0), 1000, **settings)
+    second = [stage for stage in make_plan(particles, CONFIG, tmp_path).refinement if isinstance(stage, SearchAgain)][1]
+    before = {"moved": torch.tensor(moved * 1000), "doubtful": torch.tensor(doubtful * 1000)}
+    assert second.needed({f"search-again-1.{name}": count for name, count in before.items()}) is needed
 
 
 @pytest.mark.slow

@@ -37,7 +37,10 @@ POOR = -1.5
 """... or if its image fits worse than this (see :meth:`hoarfrost.reconstruct.rivals.Contest.fit`)."""
 
 SETTLED = 0.01
-"""Share of particles that may still move to another optimum when a search is the last."""
+"""Share of particles that may still move to another optimum when a search is the last ..."""
+
+SETTLED_IF_SURE, SURE = 0.05, 0.001
+"""... and that may move if no larger share than the second is in doubt: such maps tell the optima apart already."""
 
 SHELLS = 16, 24
 """In which poses are told apart at most, in a first round and in others: where the maps go further, so do faint images."""
@@ -65,9 +68,9 @@ class _Setting:
 class SearchAgain:
     """The second search, as a stage of a run: maps, chunks of particles, calibration.
 
-    Where many particles moved there is another ``round``: a map in which pseudo-symmetric orientations are mixed tells
-    them apart better after each, until nearly all particles sit in one of them. In faint images the right pose often is
-    not among the best of a coarse grid: the further rounds seek those in doubt on a finer one.
+    Where particles moved and some are in doubt there is another ``round``: a map in which pseudo-symmetric orientations
+    are mixed tells them apart better after each, until nearly all particles sit in one of them. In faint images the right
+    pose often is not among the best of a coarse grid: the further rounds seek those in doubt on a finer one.
     """
 
     maps: HalfMapStage
@@ -91,7 +94,7 @@ class SearchAgain:
         return "Searching all poses again in the refined maps"
 
     def needed(self, state: State) -> bool:
-        """A first round always, another where the one before it moved many particles.
+        """A first round always, another where the one before it left poses unsettled.
 
         That no fewer moved than before is no reason to stop: more do while mixed orientations come apart.
         """
@@ -139,6 +142,7 @@ class SearchAgain:
         """Confidences, unless another round will say what the poses are worth."""
         gap, moved = state[self._gap], float(state[self._moved]) / len(self.maps.stack)
         state = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
+        state[f"{self.name}.doubtful"] = (gap < DOUBTFUL).sum()
         if self._unsettled(state, self.round):
             found, figures = {}, {"moved": moved}
         else:
@@ -216,8 +220,12 @@ class SearchAgain:
         return test.calibration(state, gap, generator).probability(gap)
 
     def _unsettled(self, state: State, after: int) -> bool:
-        moved = state.get(f"search-again-{after}.moved", torch.tensor(0.0))
-        return after < MOST_SEARCHES and float(moved) > SETTLED * len(self.maps.stack)
+        if after >= MOST_SEARCHES:
+            return False
+        moved, doubtful = (
+            float(state.get(f"search-again-{after}.{what}", 0)) / len(self.maps.stack) for what in ("moved", "doubtful")
+        )
+        return moved > (SETTLED_IF_SURE if doubtful <= SURE else SETTLED)
 
     def _look_alikes(self, state: State) -> State:
         """The pseudo-symmetry of the map, for all rounds; shifts in pixels."""
