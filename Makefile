@@ -11,7 +11,6 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(shell find src/native 
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m compileall -q src
 	touch $(STAMP)
 
 demo: setup

@@ -279,7 +279,7 @@ def estimate_noise(
 
     accumulators = [NoiseAccumulator(band, normalisation.background_radius) for _ in range(groups + 1)]
     power = torch.zeros(band.limit + 1)
-    for found, part_power in map_parts(seen, rows.split(IMAGES_AT_ONCE), CPU):
+    for found, part_power in map_parts(seen, rows.split(256), CPU):
         power += part_power
         for number, accumulator in found.items():
             accumulators[number].join(accumulator)

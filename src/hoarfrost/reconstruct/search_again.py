@@ -142,7 +142,7 @@ class SearchAgain:
         """Confidences, unless another round will say what the poses are worth."""
         gap, moved = state[self._gap], float(state[self._moved]) / len(self.maps.stack)
         state = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
-        state[f"{self.name}.doubtful"] = (gap < DOUBTFUL).sum()
+        state[f"{self.name}.doubtful"] = ((gap < DOUBTFUL) & (state["half"] > 0)).sum()
         if self._unsettled(state, self.round):
             found, figures = {}, {"moved": moved}
         else:
