@@ -80,16 +80,22 @@ def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved_
     assert left == {"doubtful", "fsc", "limit", "moved"}
 
 
-@pytest.mark.parametrize(
-    ("moved", "doubtful", "needed"), [(0, 0.5, False), (0.02, 0.01, True), (0.02, 0, False), (0.1, 0, True)]
-)
-def test_another_round_is_for_poses_that_are_not_settled(tmp_path, moved, doubtful, needed):
+@pytest.fixture(scope="module")
+def second_round(tmp_path_factory):
+    """The second round for a stack of 1,000 particles."""
     generator = torch.Generator().manual_seed(1)
     settings = {"box": BOX, "pixel_size": PIXEL, "snr": 1.0, "shift_px": 0.0, "generator": generator}
     particles, _ = phantom_stack(GaussianPhantom.random(3, 40.0, generator, sigma=5.0), 1000, **settings)
-    second = [stage for stage in make_plan(particles, CONFIG, tmp_path).refinement if isinstance(stage, SearchAgain)][1]
+    plan = make_plan(particles, CONFIG, tmp_path_factory.mktemp("bands"))
+    return [stage for stage in plan.refinement if isinstance(stage, SearchAgain)][1]
+
+
+@pytest.mark.parametrize(
+    ("moved", "doubtful", "needed"), [(0, 0.5, False), (0.02, 0.01, True), (0.02, 0, False), (0.1, 0, True)]
+)
+def test_another_round_is_for_poses_that_are_not_settled(second_round, moved, doubtful, needed):
     before = {"moved": torch.tensor(moved * 1000), "doubtful": torch.tensor(doubtful * 1000)}
-    assert second.needed({f"search-again-1.{name}": count for name, count in before.items()}) is needed
+    assert second_round.needed({f"search-again-1.{name}": count for name, count in before.items()}) is needed
 
 
 @pytest.mark.slow

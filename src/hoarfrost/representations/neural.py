@@ -41,11 +41,11 @@ class NeuralField:
         box: int,
         voxel_size: float,
         radius: float,
-        points: int = 1024,
-        width: int = 128,
-        layers: int = 3,
+        points: int,
+        width: int,
+        layers: int,
     ) -> NeuralField:
-        """A network without training, whose density is zero; ``radius`` of the particle in Å."""
+        """A network without training, whose density is zero; ``points`` within ``radius`` Å of the centre."""
         places = torch.randn(points, 3, generator=generator)
         places *= torch.rand(points, 1, generator=generator) ** (1 / 3) / places.norm(dim=1, keepdim=True)
         parameters = {"points": places * (radius / (box * voxel_size))}
