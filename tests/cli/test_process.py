@@ -56,3 +56,12 @@ def test_threads_wait_without_spinning_unless_the_user_says_otherwise(given, see
         "import os; from hoarfrost.cli.process import prepare_process as p; p(); print(os.environ['OMP_WAIT_POLICY'])"
     )
     assert output(code, **given) == seen
+
+
+def test_at_the_end_no_object_is_left_to_be_taken_down():
+    code = (
+        "import atexit, gc, sys; sys.argv = ['hoarfrost', 'cite'];"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0.9 * len(gc.get_objects())));"
+        "from hoarfrost.cli.main import main; main()"
+    )
+    assert output(code).splitlines()[-1] == "True"

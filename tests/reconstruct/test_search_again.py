@@ -76,26 +76,35 @@ def test_confidences_are_shares_of_right_poses(found):
 
 def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved_or_are_in_doubt(found):
     state = found[2]
-    left = {name.removeprefix("search-again-5.") for name in state if name.startswith("search-again")}
+    left = {name.removeprefix("search-again-12.") for name in state if name.startswith("search-again")}
     assert left == {"doubtful", "fsc", "limit", "moved"}
 
 
 @pytest.fixture(scope="module")
-def second_round(tmp_path_factory):
-    """The second round for a stack of 1,000 particles."""
+def rounds(tmp_path_factory):
+    """The rounds of the search of a stack of 1,000 particles."""
     generator = torch.Generator().manual_seed(1)
     settings = {"box": BOX, "pixel_size": PIXEL, "snr": 1.0, "shift_px": 0.0, "generator": generator}
     particles, _ = phantom_stack(GaussianPhantom.random(3, 40.0, generator, sigma=5.0), 1000, **settings)
     plan = make_plan(particles, CONFIG, tmp_path_factory.mktemp("bands"))
-    return [stage for stage in plan.refinement if isinstance(stage, SearchAgain)][1]
+    return [stage for stage in plan.refinement if isinstance(stage, SearchAgain)]
 
 
 @pytest.mark.parametrize(
-    ("moved", "doubtful", "needed"), [(0, 0.5, False), (0.02, 0.01, True), (0.02, 0, False), (0.1, 0, True)]
+    ("after", "moved", "doubtful", "needed"),
+    [
+        (1, 0, 0.5, False),
+        (1, 0.02, 0.01, True),
+        (1, 0.02, 0, False),
+        (1, 0.1, 0, True),
+        (4, 0.7, 1, True),
+        (5, 0.7, 1, False),
+        (5, 0.2, 0.9, True),
+    ],
 )
-def test_another_round_is_for_poses_that_are_not_settled(second_round, moved, doubtful, needed):
+def test_another_round_is_for_poses_that_are_not_settled(rounds, after, moved, doubtful, needed):
     before = {"moved": torch.tensor(moved * 1000), "doubtful": torch.tensor(doubtful * 1000)}
-    assert second_round.needed({f"search-again-1.{name}": count for name, count in before.items()}) is needed
+    assert rounds[after].needed({f"search-again-{after}.{name}": count for name, count in before.items()}) is needed
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from hoarfrost.analysis.postprocess import flip
 from hoarfrost.errors import InputError
 from hoarfrost.geometry.rotations import geodesic_distance, nearest_rotation, rotation_vector_to_matrix
 from hoarfrost.geometry.so3_grid import OrientationGrid
+from hoarfrost.kernels.threads import map_parts
 from hoarfrost.physics.masks import soft_sphere
 from hoarfrost.types import Volume
 
@@ -88,12 +89,14 @@ def align_maps(
         moving = move_volume(moving, turn, shift, box=target.box, voxel_size=target.voxel_size)
     ball = soft_sphere(target.box, 0.45 * target.box, 0.05 * target.box).to(target.data)
     fixed = target.data * (ball if mask is None else mask)
-    tried = [False, True] if hands else [False]
-    results = []
-    for mirrored in tried if start is None else [start.mirrored]:
+
+    def of_hand(mirrored: bool) -> tuple[_Placements, MapPair, bool]:
         pair = MapPair.of((flip(moving) if mirrored else moving).data * ball, fixed, LAST_LIMIT)
         placed = _search(pair) if start is None else _placed(pair, start.rotation[None])
-        results.append((_refine(pair, placed), pair, mirrored))
+        return _refine(pair, placed), pair, mirrored
+
+    tried = [start.mirrored] if start is not None else [False, True] if hands else [False]
+    results = map_parts(of_hand, tried, fixed.device)
     best, pair, mirrored = max(results, key=lambda result: float(result[0].agreement[0]))
     values, _ = pair.moved(best.rotations, best.shifts, len(pair.k))
     shift = best.shifts[0] * (target.box / pair.box * target.voxel_size)

@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple, NoReturn
 import typer
 
 from hoarfrost import __version__
-from hoarfrost.cli.process import prepare_process
+from hoarfrost.cli.process import leave_memory_to_the_system, prepare_process
 from hoarfrost.errors import InputError, Interrupted
 
 
@@ -62,7 +62,9 @@ _USER_CAN_MEND = {
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a fault of ours, 2 a fault in what was given, 130/143 stopped."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    leave_memory_to_the_system()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

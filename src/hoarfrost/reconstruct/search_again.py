@@ -42,11 +42,15 @@ SETTLED = 0.01
 SETTLED_IF_SURE, SURE = 0.05, 0.001
 """... and that may move if no larger share than the second is in doubt: such maps tell the optima apart already."""
 
-SHELLS = 16, 24
-"""In which poses are told apart at most, in a first round and in others: where the maps go further, so do faint images."""
+SHELLS = 16, 24, 32
+"""In which poses are told apart at most, in the first rounds and from the last of these on: where the maps go further, so
+do faint images."""
 
-MOST_SEARCHES = 5
-"""Rounds of the search, the last four only where particles keep moving."""
+MOST_SEARCHES = 12
+"""Rounds of the search, all but the first only where particles keep moving ..."""
+
+PATIENCE, HOPELESS = 5, 0.99
+"""... and after so many rounds only if no larger share is in doubt than this: such maps do not come to tell poses apart."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +224,11 @@ class SearchAgain:
         return test.calibration(state, gap, generator).probability(gap)
 
     def _unsettled(self, state: State, after: int) -> bool:
-        if after >= MOST_SEARCHES:
-            return False
         moved, doubtful = (
             float(state.get(f"search-again-{after}.{what}", 0)) / len(self.maps.stack) for what in ("moved", "doubtful")
         )
+        if after >= MOST_SEARCHES or (after >= PATIENCE and doubtful > HOPELESS):
+            return False
         return moved > (SETTLED_IF_SURE if doubtful <= SURE else SETTLED)
 
     def _look_alikes(self, state: State) -> State:
@@ -240,9 +244,12 @@ class SearchAgain:
 
 def searches(maps: HalfMapStage, model: CoarseModel, rivals: int, seed: int) -> list[Stage]:
     """All rounds of the second search, the further ones in more shells of maps inside their outlines; none without rivals."""
-    few, more = (min(shells, maps.limit) for shells in SHELLS)
-    first, further = replace(maps, limit=few), replace(maps, limit=more, outline=True)
+
+    def compared(number: int) -> HalfMapStage:
+        shells = min(SHELLS[min(number, len(SHELLS)) - 1], maps.limit)
+        return replace(maps, limit=shells, outline=number > 1)
+
     return [
-        SearchAgain(first if number == 1 else further, model, rivals, 3, seed, number)
+        SearchAgain(compared(number), model, rivals, 3, seed, number)
         for number in range(1, (MOST_SEARCHES if rivals else 0) + 1)
     ]

@@ -63,12 +63,16 @@ class ChooseStart:
         scores = self._scores(state, densities)
         best = int(torch.tensor(scores).argmax())
         maps = [Volume(density.volume.cpu(), density.voxel_size) for density in densities]
-        agreement = map_parts(lambda one: map_agreement(one, maps[best], self.limit), maps, CPU)
+        others = [index for index in range(self.starts) if index != best]
+        agreement = torch.ones(self.starts)
+        agreement[others] = torch.tensor(
+            map_parts(lambda index: map_agreement(maps[index], maps[best], self.limit), others, CPU)
+        )
         state = state | {
             "radius": torch.tensor(self._radius(maps[best])),
             "centre": centre_of_mass(maps[best].data) * (self.model.pixel_size / self.stack.pixel_size),
             "start.scores": torch.tensor(scores),
-            "start.agreement": torch.tensor(agreement),
+            "start.agreement": agreement,
             "start.chosen": torch.tensor(best),
             "noise": state[f"start-{best + 1}.noise"],
             "power": state[f"start-{best + 1}.power"],
@@ -104,8 +108,6 @@ class ChooseStart:
 
 def map_agreement(moving: Volume, target: Volume, limit: int) -> float:
     """Mean Fourier shell correlation of two maps over the shells 1 ... limit, one laid over the other."""
-    if moving is target:
-        return 1.0
     laid = align_maps(moving, target).apply(moving, target)
     return float(fourier_shell_correlation(laid, target)[1 : limit + 1].mean())
 
