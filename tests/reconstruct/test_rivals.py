@@ -8,7 +8,7 @@ from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
 from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.annealing import CoarseModel
-from hoarfrost.reconstruct.rivals import DISTINCT, Rivals
+from hoarfrost.reconstruct.rivals import DISTINCT, Contest, Rivals
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
 from phantoms import GaussianPhantom
@@ -41,3 +41,17 @@ def test_a_finer_grid_finds_faint_images(generator):
     assert bank.band.limit < finer_bank.band.limit <= band.limit
     assert share < 0.9, "or nothing is tested"
     assert better > share + 0.1
+    assert fine.count > coarse.count
+
+
+def test_a_contest_takes_in_one_of_more_candidates(generator):
+    def contest(count, candidates):
+        rotations = random_rotations(count * candidates, generator).unflatten(0, (count, candidates))
+        shifts = torch.rand(count, candidates, 2, generator=generator, dtype=torch.float64)
+        return Contest(rotations, shifts, torch.randn(count, candidates, generator=generator))
+
+    few, more = contest(5, 2), contest(1, 6)
+    both = few.replaced(torch.tensor([3]), more)
+    for mine, before, taken in zip(both.best, few.best, more.best, strict=True):
+        torch.testing.assert_close(mine[[0, 1, 2, 4]], before[[0, 1, 2, 4]], rtol=0, atol=0)
+        torch.testing.assert_close(mine[[3]], taken, rtol=0, atol=0)

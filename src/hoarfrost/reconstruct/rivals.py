@@ -32,6 +32,9 @@ SEARCHED = 16
 FINELY = 20
 """... or this many with a grid of half the steps."""
 
+MANY = 8
+"""Rivals at least from such a grid: the right pose of a faint image often is not among the best three."""
+
 KEPT = 64
 """Orientations of the grid among which rivals are sought."""
 
@@ -73,11 +76,21 @@ class Contest:
         return (reached - (reached / power).median() * power) / (2 * power.sqrt())
 
     def replaced(self, rows: Int[Tensor, "k"], other: Contest) -> Contest:
-        """The contest with that of some images in place of their own."""
+        """The contest with that of some images, of at least as many candidates, in place of their own."""
+        mine = self._widened(other.log_likelihood.shape[1])
         return Contest(
-            self.rotations.index_copy(0, rows, other.rotations),
-            self.shifts.index_copy(0, rows, other.shifts),
-            self.log_likelihood.index_copy(0, rows, other.log_likelihood),
+            mine.rotations.index_copy(0, rows, other.rotations),
+            mine.shifts.index_copy(0, rows, other.shifts),
+            mine.log_likelihood.index_copy(0, rows, other.log_likelihood),
+        )
+
+    def _widened(self, count: int) -> Contest:
+        """The contest with room for more candidates that there are not."""
+        room = self.log_likelihood.new_full((len(self.rotations), count - self.log_likelihood.shape[1]), -torch.inf)
+        return Contest(
+            torch.cat([self.rotations, self.rotations[:, :1].expand(-1, room.shape[1], -1, -1)], 1),
+            torch.cat([self.shifts, self.shifts[:, :1].expand(-1, room.shape[1], -1)], 1),
+            torch.cat([self.log_likelihood, room], 1),
         )
 
     def gap(self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
@@ -100,11 +113,12 @@ class Rivals:
     iterations: int
     look_alikes: tuple[Motion, ...] = ()  # after which the map looks nearly as before; shifts in pixels
     searched: int = SEARCHED
+    apart: float = DISTINCT
 
     def finer(self) -> Rivals:
-        """Rivals from a grid of half the steps."""
-        grid = OrientationGrid(self.model.orientations.order + 1)
-        return replace(self, model=replace(self.model, orientations=grid), searched=FINELY)
+        """More rivals, from a grid of half the steps."""
+        model = replace(self.model, orientations=OrientationGrid(self.model.orientations.order + 1))
+        return replace(self, model=model, count=max(self.count, MANY), searched=FINELY, apart=self.apart / 2)
 
     def bank(
         self, density: FourierVolume, band: Band, weight: Float[Tensor, "m"], frame: Float[Tensor, "3 3"]
@@ -145,7 +159,8 @@ class Rivals:
         shifts = present.shifts[:, None].repeat(1, count, 1)
         scores = torch.full((len(images), count), -torch.inf)
         scores[:, 0] = present.log_likelihood
-        taken = self._near(present.rotations, found.rotations)
+        apart = self._bounded(self.apart)
+        taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
         own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
 
@@ -153,9 +168,9 @@ class Rivals:
             refined = refine(images[rows], density, start, at).cpu()
             rotations[rows, rival], shifts[rows, rival] = refined.rotations, refined.shifts
             # A rival that came back to the present pose is no rival.
-            back = self._near(present.rotations[rows], refined.rotations[:, None], self._distinct / 3)[:, 0]
+            back = self._near(present.rotations[rows], refined.rotations[:, None], self._bounded(DISTINCT) / 3)[:, 0]
             scores[rows, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
-            taken[rows] |= self._near(start, found.rotations[rows])
+            taken[rows] |= self._near(start, found.rotations[rows], apart)
 
         for rival, motion in enumerate(self.look_alikes, 1):
             enter(rival, torch.arange(len(images)), *motion.apply(present.rotations, present.shifts, 1.0))
@@ -168,12 +183,8 @@ class Rivals:
             enter(rival, serious, found.rotations[serious, pick], found.shifts[serious, pick])
         return Contest(rotations, shifts, scores)
 
-    @property
-    def _distinct(self) -> float:
-        return min(DISTINCT, least_turn(self.model.symmetry) / 3)
+    def _bounded(self, angle: float) -> float:
+        return min(angle, least_turn(self.model.symmetry) / 3)
 
-    def _near(
-        self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float | None = None
-    ) -> Tensor:
-        distance = symmetric_distance(pose[:, None].expand_as(others), others, self.model.symmetry)
-        return distance < (self._distinct if radius is None else radius)
+    def _near(self, pose: Float[Tensor, "b 3 3"], others: Float[Tensor, "b c 3 3"], radius: float) -> Tensor:
+        return symmetric_distance(pose[:, None].expand_as(others), others, self.model.symmetry) < radius
