@@ -6,6 +6,7 @@ No constant is fitted to any structure: noise, views, transfer functions, band a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +18,8 @@ from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.symmetry import symmetric_distance
 from hoarfrost.optimise.loop import State
-from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.reconstruct.half_maps import HalfMapPair
-from hoarfrost.reconstruct.rivals import Rivals
+from hoarfrost.reconstruct.rivals import Contest
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
 
@@ -50,8 +50,8 @@ class SelfTest:
     pair: HalfMapPair
     weight: Float[Tensor, "m"]  # inverse noise variance that the present poses leave
     band: Band
-    rivals: Rivals
-    banks: tuple[SliceBank, SliceBank]  # of the half-maps
+    symmetry: str
+    search: Callable[[int, BandImages], tuple[Contest, Float[Tensor, "b"]]]  # of images in the map of a half, with gaps
 
     def calibration(self, state: State, gaps: Float[Tensor, "n"], generator: torch.Generator) -> Calibration:
         """What a gap is worth for particles at the poses of the state.
@@ -87,21 +87,21 @@ class SelfTest:
         """What the search makes of projections of the mean of the half-maps, each shell times an amplitude.
 
         They have views and shifts of particles, transfer functions of others, and the noise that the present poses
-        leave. Nothing is known of their poses when they are searched, each half against its own map.
+        leave. Nothing is known of their poses when they are searched, each half against its own map; those in doubt
+        are then looked at once more, as particles are, and no others: a gap is smaller where more rivals are known.
         """
         mean = self.pair.mean
         truth = FourierVolume.from_volume(Volume(mean.data.to(self.stack.device), mean.voxel_size), self.band.limit)
         optics, views, moves = used[torch.randint(len(used), (3, count), generator=generator)]
         parts = []
-        for half, bank, part in zip((1, 2), self.banks, torch.arange(count).chunk(2), strict=True):
+        for half, part in zip((1, 2), torch.arange(count).chunk(2), strict=True):
             rotations, shifts = state["rotations"][views[part]], state["shifts"][moves[part]]
-            like, own, other = self.stack.images(optics[part], self.band), self._density(half), self._density(3 - half)
+            like = self.stack.images(optics[part], self.band)
             images = simulated_images(like, truth, rotations, shifts, amplitude, 1 / self.weight, generator)
-            found = self.rivals.search(images, bank, self.weight)
-            contest = self.rivals.compete(images, own, self.weight, *found.best, found)
-            gap = contest.gap(images, other, self.weight)
-            error = symmetric_distance(contest.best[0], rotations, self.rivals.model.symmetry)
-            parts.append(Seen(gap, error < RIGHT_WITHIN, strength(images, other, *contest.best, gap)))
+            contest, gap = self.search(half, images)
+            error = symmetric_distance(contest.best[0], rotations, self.symmetry)
+            strong = strength(images, self._density(3 - half), *contest.best, gap)
+            parts.append(Seen(gap, error < RIGHT_WITHIN, strong))
         first, second = parts
         return Seen(
             torch.cat([first.gap, second.gap]),

@@ -188,10 +188,30 @@ class SearchAgain:
         first round on a finer grid. That may be of the half's whole map: where to look, unlike what decides, may be
         asked of a map that holds the image.
         """
-        rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
-        rotations, shifts = present
-        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, shifts)
-        contest = rivals.compete(images, own, weight, rotations, shifts, found)
+        rivals, weight = setting.rivals, setting.weight
+        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, present[1])
+        return self._looked_over(
+            setting, half, own, images, present, rivals.compete(images, own, weight, *present, found)
+        )
+
+    def _of_unknown(self, setting: _Setting, half: int, images: BandImages) -> tuple[Contest, Float[Tensor, "b"]]:
+        """The contest, in the map of a half, of images of whose poses nothing is known."""
+        rivals, own, weight = setting.rivals, setting.density(half), setting.weight
+        found = rivals.search(images, self._bank(setting, rivals, half, own), weight)
+        contest = rivals.compete(images, own, weight, *found.best, found)
+        return self._looked_over(setting, half, own, images, found.best, contest)
+
+    def _looked_over(
+        self,
+        setting: _Setting,
+        half: int,
+        own: FourierVolume,
+        images: BandImages,
+        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]],
+        contest: Contest,
+    ) -> tuple[Contest, Float[Tensor, "b"]]:
+        """A contest after another one of those that it leaves in doubt, with its gaps."""
+        (rotations, shifts), weight, other = present, setting.weight, setting.density(3 - half)
         gap = contest.gap(images, other, weight)
         doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
         if len(doubtful):
@@ -217,9 +237,14 @@ class SearchAgain:
 
     def _calibrated(self, state: State, setting: _Setting, gap: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """How likely each pose is to be right, by its gap."""
-        rivals = self._thorough(setting)
-        first, second = (self._bank(setting, rivals, half, setting.density(half)) for half in (1, 2))
-        test = SelfTest(self.maps.stack, setting.pair, setting.weight, setting.band, rivals, (first, second))
+        test = SelfTest(
+            self.maps.stack,
+            setting.pair,
+            setting.weight,
+            setting.band,
+            self.model.symmetry,
+            lambda half, images: self._of_unknown(setting, half, images),
+        )
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
         return test.calibration(state, gap, generator).probability(gap)
 
