@@ -18,7 +18,7 @@ a third of a second of a run where it happens as often as by default."""
 
 
 def prepare_process() -> None:
-    """Let threads wait without spinning, and keep memory that is let go of for the next batch.
+    """Let threads wait without spinning, keep memory that is let go of for the next batch, and look for garbage seldom.
 
     Threads that spin slow each other down several times on cores shared with other work. Memory that goes back to the
     system between batches has to be cleared page by page when the next one asks for it: a tenth of the time of a run.

@@ -43,8 +43,8 @@ SETTLED_IF_SURE, SURE = 0.05, 0.001
 """... and that may move if no larger share than the second is in doubt: such maps tell the optima apart already."""
 
 SHELLS = 16, 24, 32
-"""In which poses are told apart at most, in the first rounds and from the last of these on: where the maps go further, so
-do faint images."""
+"""In which poses are told apart at most, round by round, and in the last of these from then on: where the maps go
+further, so do faint images."""
 
 MOST_SEARCHES = 12
 """Rounds of the search, all but the first only where particles keep moving ..."""
@@ -180,38 +180,19 @@ class SearchAgain:
         half: int,
         own: FourierVolume,
         images: BandImages,
-        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]],
+        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]] | None = None,
     ) -> tuple[Contest, Float[Tensor, "b"]]:
         """The contest of these images in a map of their own half, and gaps in that of the other.
 
-        Rivals are sought near the present shifts; for particles that this leaves in doubt at all shifts, and after the
-        first round on a finer grid. That may be of the half's whole map: where to look, unlike what decides, may be
-        asked of a map that holds the image.
+        Rivals are sought near the present shifts, or of images without a pose at all of them; for particles that this
+        leaves in doubt at all shifts, and after the first round on a finer grid. That may be of the half's whole map:
+        where to look, unlike what decides, may be asked of a map that holds the image.
         """
-        rivals, weight = setting.rivals, setting.weight
-        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, present[1])
-        return self._looked_over(
-            setting, half, own, images, present, rivals.compete(images, own, weight, *present, found)
-        )
-
-    def _of_unknown(self, setting: _Setting, half: int, images: BandImages) -> tuple[Contest, Float[Tensor, "b"]]:
-        """The contest, in the map of a half, of images of whose poses nothing is known."""
-        rivals, own, weight = setting.rivals, setting.density(half), setting.weight
-        found = rivals.search(images, self._bank(setting, rivals, half, own), weight)
-        contest = rivals.compete(images, own, weight, *found.best, found)
-        return self._looked_over(setting, half, own, images, found.best, contest)
-
-    def _looked_over(
-        self,
-        setting: _Setting,
-        half: int,
-        own: FourierVolume,
-        images: BandImages,
-        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]],
-        contest: Contest,
-    ) -> tuple[Contest, Float[Tensor, "b"]]:
-        """A contest after another one of those that it leaves in doubt, with its gaps."""
-        (rotations, shifts), weight, other = present, setting.weight, setting.density(3 - half)
+        rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
+        about = None if present is None else present[1]
+        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, about)
+        rotations, shifts = found.best if present is None else present
+        contest = rivals.compete(images, own, weight, rotations, shifts, found)
         gap = contest.gap(images, other, weight)
         doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
         if len(doubtful):
@@ -243,7 +224,7 @@ class SearchAgain:
             setting.weight,
             setting.band,
             self.model.symmetry,
-            lambda half, images: self._of_unknown(setting, half, images),
+            lambda half, images: self._contest(setting, half, setting.density(half), images),
         )
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
         return test.calibration(state, gap, generator).probability(gap)
