@@ -77,7 +77,7 @@ def test_confidences_are_shares_of_right_poses(found):
 def test_nothing_is_left_of_the_search_but_poses_confidences_and_how_many_moved_or_are_in_doubt(found):
     state = found[2]
     left = {name.removeprefix("search-again-12.") for name in state if name.startswith("search-again")}
-    assert left == {"doubtful", "fsc", "limit", "moved"}
+    assert left == {"doubtful", "fsc", "limit", "moved", "own_share"}
 
 
 @pytest.fixture(scope="module")

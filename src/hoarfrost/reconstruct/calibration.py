@@ -6,7 +6,7 @@ No constant is fitted to any structure: noise, views, transfer functions, band a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,12 @@ class Seen:
     right: Bool[Tensor, "b"]
     strength: Float[Tensor, "shells"]
 
+    @classmethod
+    def of(cls, parts: Sequence[Seen]) -> Seen:
+        """All of several parts together."""
+        gap, right = torch.cat([part.gap for part in parts]), torch.cat([part.right for part in parts])
+        return cls(gap, right, torch.stack([len(part.gap) * part.strength for part in parts]).sum(0) / len(gap))
+
 
 @dataclass(frozen=True)
 class SelfTest:
@@ -51,7 +57,8 @@ class SelfTest:
     weight: Float[Tensor, "m"]  # inverse noise variance that the present poses leave
     band: Band
     symmetry: str
-    search: Callable[[int, BandImages], tuple[Contest, Float[Tensor, "b"]]]  # of images in the map of a half, with gaps
+    decisive: Callable[[Int[Tensor, "b"]], Iterable[tuple[int, Int[Tensor, "c"], HalfMapPair]]]  # see HalfMapStage
+    search: Callable[[int, HalfMapPair, BandImages], tuple[Contest, Float[Tensor, "b"]]]  # in such maps, with gaps
 
     def calibration(self, state: State, gaps: Float[Tensor, "n"], generator: torch.Generator) -> Calibration:
         """What a gap is worth for particles at the poses of the state.
@@ -86,28 +93,24 @@ class SelfTest:
     ) -> Seen:
         """What the search makes of projections of the mean of the half-maps, each shell times an amplitude.
 
-        They have views and shifts of particles, transfer functions of others, and the noise that the present poses
-        leave. Nothing is known of their poses when they are searched, each half against its own map; those in doubt
-        are then looked at once more, as particles are, and no others: a gap is smaller where more rivals are known.
+        They have the views of particles, the shifts of others, and the noise that the present poses leave. Each takes
+        the place of a particle: it has that one's transfer function, and the map decides on it that decides on that one.
+        Nothing is known of its pose when it is searched.
         """
         mean = self.pair.mean
         truth = FourierVolume.from_volume(Volume(mean.data.to(self.stack.device), mean.voxel_size), self.band.limit)
-        optics, views, moves = used[torch.randint(len(used), (3, count), generator=generator)]
-        parts = []
-        for half, part in zip((1, 2), torch.arange(count).chunk(2), strict=True):
-            rotations, shifts = state["rotations"][views[part]], state["shifts"][moves[part]]
-            like = self.stack.images(optics[part], self.band)
-            images = simulated_images(like, truth, rotations, shifts, amplitude, 1 / self.weight, generator)
-            contest, gap = self.search(half, images)
+        seen = []
+        for half, like, decisive in self.decisive(used[torch.randint(len(used), (count,), generator=generator)]):
+            views, moves = used[torch.randint(len(used), (2, len(like)), generator=generator)]
+            rotations, shifts = state["rotations"][views], state["shifts"][moves]
+            images = simulated_images(
+                self.stack.images(like, self.band), truth, rotations, shifts, amplitude, 1 / self.weight, generator
+            )
+            contest, gap = self.search(half, decisive, images)
             error = symmetric_distance(contest.best[0], rotations, self.symmetry)
             strong = strength(images, self._density(3 - half), *contest.best, gap)
-            parts.append(Seen(gap, error < RIGHT_WITHIN, strong))
-        first, second = parts
-        return Seen(
-            torch.cat([first.gap, second.gap]),
-            torch.cat([first.right, second.right]),
-            (first.strength + second.strength) / 2,
-        )
+            seen.append(Seen(gap, error < RIGHT_WITHIN, strong))
+        return Seen.of(seen)
 
     def _density(self, half: int) -> FourierVolume:
         return self.pair.density(half, self.band.limit, self.stack.device)

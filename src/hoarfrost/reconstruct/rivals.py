@@ -150,15 +150,20 @@ class Rivals:
         rotations: Float[Tensor, "b 3 3"],
         shifts: Float[Tensor, "b 2"],
         found: Contest,
+        ahead: float = 0.0,
     ) -> Contest:
-        """These poses and their rivals, those of a map's look-alikes and among those found on the grid, all refined."""
+        """These poses and their rivals, those of a map's look-alikes and among those found on the grid, all refined.
+
+        Nothing is given for what a map owes to the images themselves: the nats by which that puts them ``ahead`` at their
+        present poses (see :mod:`hoarfrost.reconstruct.own_share`).
+        """
         refine = GaussNewton(weight, self.iterations).refine
         present = refine(images, density, rotations, shifts).cpu()
         count = 1 + len(self.look_alikes) + self.count
         rotations = present.rotations[:, None].repeat(1, count, 1, 1)
         shifts = present.shifts[:, None].repeat(1, count, 1)
         scores = torch.full((len(images), count), -torch.inf)
-        scores[:, 0] = present.log_likelihood
+        scores[:, 0] = present.log_likelihood - ahead
         apart = self._bounded(self.apart)
         taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.

@@ -4,7 +4,8 @@ Every particle's present pose competes with its best few candidates far from it,
 map of its half. The winner's likelihood is then compared with that of its rivals in the map of the *other* half. An
 image is part of its own half's map, at its present pose, and finds its own noise there again: some nats at that pose and
 none elsewhere, with few particles more than all that the image really says. With few particles an image is therefore
-left out of the map that decides on it, with a fourth of its half.
+left out of the map that decides on it, with a fourth of its half; what even that map remembers of it is measured, and
+taken off.
 """
 
 from __future__ import annotations
@@ -17,24 +18,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hoarfrost.analysis.look_alikes import look_alikes
-from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import Stage, State
-from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
+from hoarfrost.reconstruct.contests import DOUBTFUL, Banks, Contests
 from hoarfrost.reconstruct.frames import Motion
-from hoarfrost.reconstruct.half_maps import HalfMapPair
+from hoarfrost.reconstruct.own_share import own_share
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
-from hoarfrost.reconstruct.rivals import Contest, Rivals
-from hoarfrost.representations.voxel import FourierVolume
-
-DOUBTFUL = 10.0
-"""A pose is in doubt with a smaller gap than this ..."""
-
-POOR = -1.5
-"""... or if its image fits worse than this (see :meth:`hoarfrost.reconstruct.rivals.Contest.fit`)."""
+from hoarfrost.reconstruct.rivals import Rivals
 
 SETTLED = 0.01
 """Share of particles that may still move to another optimum when a search is the last ..."""
@@ -54,27 +46,11 @@ PATIENCE, HOPELESS = 5, 0.99
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What all steps of a round search with."""
-
-    pair: HalfMapPair
-    band: Band
-    weight: Float[Tensor, "m"]
-    rivals: Rivals
-    device: torch.device
-
-    def density(self, half: int) -> FourierVolume:
-        """The map of a half."""
-        return self.pair.density(half, self.band.limit, self.device)
-
-
-@dataclass(frozen=True)
 class SearchAgain:
     """The second search, as a stage of a run: maps, chunks of particles, calibration.
 
     Where particles moved and some are in doubt there is another ``round``: a map in which pseudo-symmetric orientations
-    are mixed tells them apart better after each, until nearly all particles sit in one of them. In faint images the right
-    pose often is not among the best of a coarse grid: the further rounds seek those in doubt on a finer one.
+    are mixed tells them apart better after each, until nearly all particles sit in one of them.
     """
 
     maps: HalfMapStage
@@ -83,9 +59,7 @@ class SearchAgain:
     iterations: int
     seed: int
     round: int = 1
-    _banks: dict[tuple[int, int], tuple[FourierVolume, SliceBank]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _banks: Banks = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -113,23 +87,23 @@ class SearchAgain:
         """Make the half-maps, search one chunk in them, or find what the gaps are worth."""
         if step == 0:
             return self._begin(state), {}
-        setting = self._setting(state)
         if step + 1 == self.steps:
-            return self._end(state, setting)
-        return self._search(state, setting, chunk(step - 1, len(self.maps.stack)))
+            return self._end(state)
+        return self._search(state, chunk(step - 1, len(self.maps.stack)))
 
     def _begin(self, state: State) -> State:
         fresh = {self._gap: torch.zeros(len(self.maps.stack)), self._moved: torch.tensor(0)}
         state = self.maps.prepare(state, self.name, decisive=True) | fresh
+        state = state | {self._own_share: torch.tensor(own_share(self.maps, state, self.name, self.iterations))}
         return state if "look_alikes.turns" in state else state | self._look_alikes(state)
 
-    def _search(self, state: State, setting: _Setting, rows: Int[Tensor, "b"]) -> tuple[State, Mapping[str, float]]:
+    def _search(self, state: State, rows: Int[Tensor, "b"]) -> tuple[State, Mapping[str, float]]:
         """Contests of these particles, by what decides on them."""
-        stack, state, moved = self.maps.stack, dict(state), 0
+        contests, state, moved = self._contests(state), dict(state), 0
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
-            images, own = stack.images(mine, setting.band), decisive.density(half, setting.band.limit, stack.device)
+            images = self.maps.stack.images(mine, contests.band)
             present = state["rotations"][mine], state["shifts"][mine]
-            contest, gap = self._contest(setting, half, own, images, present)
+            contest, gap = contests.between(half, decisive, images, present)
             moved += int((contest.winner > 0).sum())
             rotations, shifts = contest.best
             for key, value in (
@@ -142,89 +116,56 @@ class SearchAgain:
         state[self._moved] = state[self._moved] + moved
         return state, {"moved": moved / len(rows)}
 
-    def _end(self, state: State, setting: _Setting) -> tuple[State, Mapping[str, float]]:
+    def _end(self, state: State) -> tuple[State, Mapping[str, float]]:
         """Confidences, unless another round will say what the poses are worth."""
         gap, moved = state[self._gap], float(state[self._moved]) / len(self.maps.stack)
-        state = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
-        state[f"{self.name}.doubtful"] = ((gap < DOUBTFUL) & (state["half"] > 0)).sum()
+        state = state | {f"{self.name}.doubtful": ((gap < DOUBTFUL) & (state["half"] > 0)).sum()}
         if self._unsettled(state, self.round):
             found, figures = {}, {"moved": moved}
         else:
-            found = {"confidence": self._calibrated(state, setting, gap)}
+            found = {"confidence": self._calibrated(state, self._contests(state), gap)}
             figures = {"confidence": float(found["confidence"][state["half"] > 0].mean())}
         self._banks.clear()
-        return state | found, figures
+        kept = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
+        return kept | found, figures
 
     @property
     def _gap(self) -> str:
         return f"{self.name}.gap"
 
     @property
+    def _own_share(self) -> str:
+        return f"{self.name}.own_share"
+
+    @property
     def _moved(self) -> str:
         return f"{self.name}.moved"
 
-    def _setting(self, state: State) -> _Setting:
+    def _contests(self, state: State) -> Contests:
         stack = self.maps.stack
         motions = tuple(map(Motion, state["look_alikes.turns"], state["look_alikes.shifts"]))
-        return _Setting(
+        return Contests(
             self.maps.pair(state, self.name),
             Band(stack.band.box, int(state[f"{self.name}.limit"])),
             state[f"{self.name}.weight"],
             Rivals(self.model, self.rivals, self.iterations, motions),
-            stack.device,
+            finer=self.round > 1,
+            own_share=float(state[self._own_share]),
+            frame=self.seed + 7919 * self.round,
+            device=stack.device,
+            banks=self._banks,
         )
 
-    def _contest(
-        self,
-        setting: _Setting,
-        half: int,
-        own: FourierVolume,
-        images: BandImages,
-        present: tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]] | None = None,
-    ) -> tuple[Contest, Float[Tensor, "b"]]:
-        """The contest of these images in a map of their own half, and gaps in that of the other.
-
-        Rivals are sought near the present shifts, or of images without a pose at all of them; for particles that this
-        leaves in doubt at all shifts, and after the first round on a finer grid. That may be of the half's whole map:
-        where to look, unlike what decides, may be asked of a map that holds the image.
-        """
-        rivals, weight, other = setting.rivals, setting.weight, setting.density(3 - half)
-        about = None if present is None else present[1]
-        found = rivals.search(images, self._bank(setting, rivals, half, own), weight, about)
-        rotations, shifts = found.best if present is None else present
-        contest = rivals.compete(images, own, weight, rotations, shifts, found)
-        gap = contest.gap(images, other, weight)
-        doubtful = ((gap < DOUBTFUL) | (contest.fit(images, own, weight) < POOR)).nonzero()[:, 0]
-        if len(doubtful):
-            few, rivals = images[doubtful.to(images.vectors.device)], self._thorough(setting)
-            found = rivals.search(few, self._bank(setting, rivals, half, setting.density(half)), weight)
-            wider = rivals.compete(few, own, weight, rotations[doubtful], shifts[doubtful], found)
-            contest = contest.replaced(doubtful, wider)
-            gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
-        return contest, gap
-
-    def _thorough(self, setting: _Setting) -> Rivals:
-        """Rivals of poses in doubt."""
-        return setting.rivals if self.round == 1 else setting.rivals.finer()
-
-    def _bank(self, setting: _Setting, rivals: Rivals, half: int, density: FourierVolume) -> SliceBank:
-        """The slices of a map of a half on the grid of rivals, turned differently in each round; kept for the next step."""
-        key = half, rivals.model.orientations.order
-        kept = self._banks.get(key)
-        if kept is None or kept[0] is not density:
-            frame = random_rotations(1, torch.Generator().manual_seed(self.seed + 7919 * self.round))[0]
-            kept = self._banks[key] = density, rivals.bank(density, setting.band, setting.weight, frame)
-        return kept[1]
-
-    def _calibrated(self, state: State, setting: _Setting, gap: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def _calibrated(self, state: State, contests: Contests, gap: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """How likely each pose is to be right, by its gap."""
         test = SelfTest(
             self.maps.stack,
-            setting.pair,
-            setting.weight,
-            setting.band,
+            contests.pair,
+            contests.weight,
+            contests.band,
             self.model.symmetry,
-            lambda half, images: self._contest(setting, half, setting.density(half), images),
+            lambda rows: self.maps.decisive(state, self.name, rows),
+            lambda half, decisive, images: contests.between_unknown(half, decisive, images, self.round),
         )
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
         return test.calibration(state, gap, generator).probability(gap)

@@ -11,6 +11,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.frames import Motion
+from hoarfrost.reconstruct.own_share import own_share
 from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 
@@ -37,17 +38,20 @@ class SettleLookAlikes:
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Make the half-maps, or decide on one chunk."""
         if step == 0:
-            return self.maps.prepare(state, self.name, decisive=True), {}
+            state = self.maps.prepare(state, self.name, decisive=True)
+            ahead = own_share(self.maps, state, self.name, self.iterations)
+            return state | {f"{self.name}.own_share": torch.tensor(ahead)}, {}
         stack, weight = self.maps.stack, state[f"{self.name}.weight"]
         band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
         motions = tuple(map(Motion, state["look_alikes.turns"], state["look_alikes.shifts"]))
         rivals = Rivals(self.model, 0, self.iterations, motions)
+        ahead = float(state[f"{self.name}.own_share"])
         rows, moved, state = chunk(step - 1, len(stack)), 0, dict(state)
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
             density = decisive.density(half, band.limit, stack.device)
             rotations, shifts = state["rotations"][mine], state["shifts"][mine]
             present = Contest(rotations[:, None], shifts[:, None], torch.zeros(len(mine), 1))
-            contest = rivals.compete(stack.images(mine, band), density, weight, rotations, shifts, present)
+            contest = rivals.compete(stack.images(mine, band), density, weight, rotations, shifts, present, ahead)
             # The others have better poses than maps of fewer images, and with the noise around them, could give.
             moving = (contest.winner > 0).nonzero()[:, 0]
             moved += len(moving)
