@@ -103,8 +103,8 @@ def rounds(tmp_path_factory):
     ],
 )
 def test_another_round_is_for_poses_that_are_not_settled(rounds, after, moved, doubtful, needed):
-    before = {"moved": torch.tensor(moved * 1000), "doubtful": torch.tensor(doubtful * 1000)}
-    assert rounds[after].needed({f"search-again-{after}.{name}": count for name, count in before.items()}) is needed
+    before = {"moved": torch.tensor(moved), "doubtful": torch.tensor(doubtful)}
+    assert rounds[after].needed({f"search-again-{after}.{name}": share for name, share in before.items()}) is needed
 
 
 @pytest.mark.slow

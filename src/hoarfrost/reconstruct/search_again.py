@@ -118,13 +118,17 @@ class SearchAgain:
 
     def _end(self, state: State) -> tuple[State, Mapping[str, float]]:
         """Confidences, unless another round will say what the poses are worth."""
-        gap, moved = state[self._gap], float(state[self._moved]) / len(self.maps.stack)
-        state = state | {f"{self.name}.doubtful": ((gap < DOUBTFUL) & (state["half"] > 0)).sum()}
+        used, gap = state["half"] > 0, state[self._gap]
+        shares = {
+            self._moved: state[self._moved] / used.sum(),
+            f"{self.name}.doubtful": (gap[used] < DOUBTFUL).double().mean(),
+        }
+        state = state | shares
         if self._unsettled(state, self.round):
-            found, figures = {}, {"moved": moved}
+            found, figures = {}, {"moved": float(shares[self._moved])}
         else:
             found = {"confidence": self._calibrated(state, self._contests(state), gap)}
-            figures = {"confidence": float(found["confidence"][state["half"] > 0].mean())}
+            figures = {"confidence": float(found["confidence"][used].mean())}
         self._banks.clear()
         kept = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._gap}
         return kept | found, figures
@@ -171,9 +175,7 @@ class SearchAgain:
         return test.calibration(state, gap, generator).probability(gap)
 
     def _unsettled(self, state: State, after: int) -> bool:
-        moved, doubtful = (
-            float(state.get(f"search-again-{after}.{what}", 0)) / len(self.maps.stack) for what in ("moved", "doubtful")
-        )
+        moved, doubtful = (float(state.get(f"search-again-{after}.{what}", 0)) for what in ("moved", "doubtful"))
         if after >= MOST_SEARCHES or (after >= PATIENCE and doubtful > HOPELESS):
             return False
         return moved > (SETTLED_IF_SURE if doubtful <= SURE else SETTLED)
