@@ -53,6 +53,21 @@ def test_insertion_is_the_exact_adjoint_of_extraction(generator):
     torch.testing.assert_close(sums[:, 2].sum(), torch.tensor(5.0 * len(band), dtype=torch.float64))
 
 
+def test_folded_sums_are_hermitian_where_the_grid_holds_both_of_a_pair(generator, monkeypatch):
+    monkeypatch.setattr("hoarfrost.fourier.slices.NODES_AT_ONCE", 1000)
+    grid = SliceGrid(16, 7)
+    assert len(grid.planes) > 2
+    nodes = torch.randn(*grid.shape, 3, generator=generator, dtype=torch.float64)
+    folded, weight = grid.fold(nodes.flatten(0, 2))
+    centre = grid.shape[0] // 2
+    for z, y, x in [(0, 3, 0), (centre, centre, 0), (2, centre + 1, 0), (4, 1, 3), (centre, 2, 5)]:
+        value, opposite = nodes[z, y, x], nodes[2 * centre - z, 2 * centre - y, 0]
+        both = x == 0
+        assert folded[z, y, x].real == value[0] + both * opposite[0]
+        assert folded[z, y, x].imag == value[1] - both * opposite[1]
+        assert weight[z, y, x] == value[2] + both * opposite[2]
+
+
 def test_grid_and_volume_are_inverse_up_to_the_limit(generator):
     volume = GaussianPhantom.random(10, 15.0, generator, sigma=5.0).volume(24, 3.0).data.double()
     grid = SliceGrid(24, 11)
