@@ -18,7 +18,7 @@ from hoarfrost.reconstruct.contests import Contests
 from hoarfrost.reconstruct.half_maps import HalfMapPair
 from hoarfrost.reconstruct.own_share import own_share
 from hoarfrost.reconstruct.refinement import HalfMapStage
-from hoarfrost.reconstruct.rivals import Rivals
+from hoarfrost.reconstruct.rivals import Contest, Rivals
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
@@ -61,9 +61,14 @@ class Faint:
     contests: Contests
     images: BandImages
 
+    def contest(self, contests: Contests, rounds: int) -> Contest:
+        """Nothing being known of the images."""
+        ((contest, _),) = contests.between_unknown([(1, contests.pair, self.images)], rounds)
+        return contest
+
     def searched(self, contests: Contests, rounds: int):
         """Likelihoods of the winners after so many rounds."""
-        return contests.between_unknown(1, contests.pair, self.images, rounds)[0].log_likelihood.amax(1)
+        return self.contest(contests, rounds).log_likelihood.amax(1)
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ def test_further_rounds_find_likelier_poses_and_lose_none(faint):
 
 def test_what_a_map_owes_to_images_does_not_keep_them_where_they_are(faint, generator):
     """Present poses that lead by less than the share are left, those that lead by more are not."""
-    contest, _ = faint.contests.between_unknown(1, faint.contests.pair, faint.images, 3)
+    contest = faint.contest(faint.contests, 3)
     lead = contest.log_likelihood.topk(2, dim=1).values
     lead = lead[:, 0] - lead[:, 1]
     share = float(lead[lead.isfinite()].median())

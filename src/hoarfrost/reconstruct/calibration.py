@@ -18,6 +18,7 @@ from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.symmetry import symmetric_distance
 from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.contests import Batch
 from hoarfrost.reconstruct.half_maps import HalfMapPair
 from hoarfrost.reconstruct.rivals import Contest
 from hoarfrost.representations.voxel import FourierVolume
@@ -58,7 +59,7 @@ class SelfTest:
     band: Band
     symmetry: str
     decisive: Callable[[Int[Tensor, "b"]], Iterable[tuple[int, Int[Tensor, "c"], HalfMapPair]]]  # see HalfMapStage
-    search: Callable[[int, HalfMapPair, BandImages], tuple[Contest, Float[Tensor, "b"]]]  # in such maps, with gaps
+    search: Callable[[Sequence[Batch]], Sequence[tuple[Contest, Float[Tensor, "b"]]]]  # in such maps, with gaps
 
     def calibration(self, state: State, gaps: Float[Tensor, "n"], generator: torch.Generator) -> Calibration:
         """What a gap is worth for particles at the poses of the state.
@@ -99,14 +100,17 @@ class SelfTest:
         """
         mean = self.pair.mean
         truth = FourierVolume.from_volume(Volume(mean.data.to(self.stack.device), mean.voxel_size), self.band.limit)
-        seen = []
+        batches, truths = [], []
         for half, like, decisive in self.decisive(used[torch.randint(len(used), (count,), generator=generator)]):
             views, moves = used[torch.randint(len(used), (2, len(like)), generator=generator)]
             rotations, shifts = state["rotations"][views], state["shifts"][moves]
             images = simulated_images(
                 self.stack.images(like, self.band), truth, rotations, shifts, amplitude, 1 / self.weight, generator
             )
-            contest, gap = self.search(half, decisive, images)
+            batches.append((half, decisive, images))
+            truths.append(rotations)
+        seen = []
+        for (half, _, images), rotations, (contest, gap) in zip(batches, truths, self.search(batches), strict=True):
             error = symmetric_distance(contest.best[0], rotations, self.symmetry)
             strong = strength(images, self._density(3 - half), *contest.best, gap)
             seen.append(Seen(gap, error < RIGHT_WITHIN, strong))

@@ -5,7 +5,7 @@ The same contests serve for particles, which have a pose already, and for simula
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -28,6 +28,9 @@ POOR = -1.5
 
 SEARCHED_BLIND = 3
 """How often images without a pose are searched at most; more often finds next to nothing that is better."""
+
+Batch = tuple[int, HalfMapPair, BandImages]
+"""Images of a half, and the maps of which that of their half decides on them."""
 
 Banks = dict[tuple[int, int], tuple[FourierVolume, int, SliceBank]]
 
@@ -84,18 +87,16 @@ class Contests:
             gap = gap.index_copy(0, doubtful, wider.gap(few, other, weight))
         return contest, gap
 
-    def between_unknown(
-        self, half: int, decisive: HalfMapPair, images: BandImages, rounds: int
-    ) -> tuple[Contest, Float[Tensor, "b"]]:
+    def between_unknown(self, batches: Sequence[Batch], rounds: int) -> list[tuple[Contest, Float[Tensor, "b"]]]:
         """The same for images of which nothing is known, by as many rounds as particles have had.
 
         What comes of the last one only is not what particles are left with: wrong poses of theirs are the likeliest of
         many grids.
         """
-        contest, gap = self.between(half, decisive, images)
+        found = [self.between(*batch) for batch in batches]
         for again in self._turned(min(rounds, SEARCHED_BLIND)):
-            contest, gap = again.between(half, decisive, images, contest.best)
-        return contest, gap
+            found = [again.between(*batch, contest.best) for batch, (contest, _) in zip(batches, found, strict=True)]
+        return found
 
     def _turned(self, rounds: int) -> Iterator[Contests]:
         """The contests of further rounds, on grids in other frames; simulated images have no share in the maps."""

@@ -169,7 +169,7 @@ class SearchAgain:
             contests.band,
             self.model.symmetry,
             lambda rows: self.maps.decisive(state, self.name, rows),
-            lambda half, decisive, images: contests.between_unknown(half, decisive, images, self.round),
+            lambda batches: contests.between_unknown(batches, self.round),
         )
         generator = torch.Generator().manual_seed(self.seed + 7919 * self.round + self.steps)
         return test.calibration(state, gap, generator).probability(gap)
