@@ -12,6 +12,7 @@ NAMES = (
     "estimators",
     "relion_agreement",
     "refine_against_relion",
+    "orientation_limit",
     "hard_cases",
     "classes",
     "symmetric",

@@ -27,17 +27,12 @@ from benchmarks.common import (
     simulated,
     use_threads,
 )
+from benchmarks.true_map import TrueMap
 from hoarfrost.analysis.alignment import GlobalAlignment
 from hoarfrost.analysis.metrics import score_poses
-from hoarfrost.data.dataset import Normalisation, estimate_noise, whitened_images
-from hoarfrost.fourier.band import Band
-from hoarfrost.io.mrc import read_map
-from hoarfrost.io.particles import read_particles
-from hoarfrost.poses.contrast import contrast
 from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.reconstruct.settings import AbInitioConfig
-from hoarfrost.representations.voxel import FourierVolume
-from hoarfrost.types import Poses, Volume
+from hoarfrost.types import Poses
 
 NAME = "pose_limit"
 
@@ -96,29 +91,21 @@ def measure(key: Row, threads: int) -> Row:
 
 def from_the_truth(stack: Path) -> Row:
     """Mean errors of Gauss-Newton that starts at the true poses in the true map, in the engine's last band."""
-    particles, volume = read_particles(stack / "truth.star"), read_map(stack / "truth.mrc")
-    truth, box = particles.poses, particles.box
-    if truth is None:
-        raise RuntimeError("the truth has no poses")
-    band = Band(box, min(max(AbInitioConfig.from_preset().levels), (box - 1) // 2))
-    normalisation = Normalisation(0.42 * box)
-    noise = estimate_noise(particles, Band.to_nyquist(box), normalisation)
-    weight, shifts = torch.ones(len(band)), truth.shifts / particles.optics.pixel_size[:, None]
-    density = FourierVolume.from_volume(volume, band.limit)
-    scale, found = None, []
-    for rows in torch.arange(len(particles)).split(1024):
-        images = whitened_images(particles, rows, band, normalisation, noise)
-        if scale is None:
-            scale = float(contrast(images, density, truth.rotations[rows], shifts[rows], weight).scale.mean())
-            density = FourierVolume.from_volume(Volume(scale * volume.data, volume.voxel_size), band.limit)
-        found.append(GaussNewton(weight, 6).refine(images, density, truth.rotations[rows], shifts[rows]))
+    true = TrueMap(stack)
+    limit = min(max(AbInitioConfig.from_preset().levels), (true.particles.box - 1) // 2)
+    density, pixel_size = true.density(limit), true.particles.optics.pixel_size
+    found = []
+    for rows in torch.arange(len(true.particles)).split(1024):
+        images = true.images(rows, limit)
+        start = GaussNewton(torch.ones(len(images.band)), 6)
+        found.append(start.refine(images, density, true.poses.rotations[rows], true.shifts[rows]))
     refined = Poses(
         torch.cat([part.rotations for part in found]),
-        torch.cat([part.shifts for part in found]).double() * particles.optics.pixel_size[:, None],
+        torch.cat([part.shifts for part in found]).double() * pixel_size[:, None],
     )
     frame = GlobalAlignment(torch.eye(3, dtype=torch.float64), False, 1.0)
-    scores = score_poses(refined, truth, particles.optics.pixel_size, frame=frame)
-    return {"band": band.limit, "limit_frobenius": scores.frobenius_mean, "limit_shift_px": scores.shift_after_origin}
+    scores = score_poses(refined, true.poses, pixel_size, frame=frame)
+    return {"band": limit, "limit_frobenius": scores.frobenius_mean, "limit_shift_px": scores.shift_after_origin}
 
 
 if __name__ == "__main__":

@@ -115,16 +115,9 @@ def wanted(options: argparse.Namespace) -> Iterator[Row]:
 
 def measure(key: Row, threads: int) -> Row:
     """Simulate, reconstruct and evaluate the poses of one stack in a folder that is gone afterwards."""
-    structure = STRUCTURES[key["structure"]]
     with tempfile.TemporaryDirectory(prefix="hoarfrost-bench-") as scratch:
         stack, run, scores = (Path(scratch) / name for name in ("stack", "run", "scores.json"))
-        molecule = model(structure.file)
-        if structure.missing_chains:
-            molecule = without_chains(Path(str(molecule)), structure.missing_chains, Path(scratch) / "lacking.cif")
-        simulated(
-            stack, molecule, n=key["particles"], box=key["box"], snr=key["snr"], shift=10 * key["box"] / 128,
-            seed=key["seed"], **CONDITIONS[key["condition"]],
-        )  # fmt: skip
+        simulate(key, stack, Path(scratch))
         done = hoarfrost(
             "abinit", stack / "particles.star", "-o", run,
             "--seed", key["seed"], "--preset", key["preset"], "--threads", threads,
@@ -135,6 +128,18 @@ def measure(key: Row, threads: int) -> Row:
         if evaluated.code != 0:
             return {"failed": evaluated.last_line} | done.cost
         return done.cost | run_figures(run) | {"scores": read_json(scores)}
+
+
+def simulate(key: Row, stack: Path, scratch: Path) -> None:
+    """The stack of a row; ``scratch`` is for the model where chains are left out of it."""
+    structure = STRUCTURES[key["structure"]]
+    molecule = model(structure.file)
+    if structure.missing_chains:
+        molecule = without_chains(Path(str(molecule)), structure.missing_chains, scratch / "lacking.cif")
+    simulated(
+        stack, molecule, n=key["particles"], box=key["box"], snr=key["snr"], shift=10 * key["box"] / 128,
+        seed=key["seed"], **CONDITIONS[key["condition"]],
+    )  # fmt: skip
 
 
 def right(row: Row) -> bool:

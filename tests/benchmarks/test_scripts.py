@@ -27,6 +27,7 @@ from benchmarks import (
     homogeneous_speed,
     homogeneous_training,
     kernels,
+    orientation_limit,
     pose_limit,
     relion_agreement,
     simulate_speed,
@@ -139,6 +140,13 @@ def test_pose_limit(tmp_path, capsys):
     assert 0 < row["limit_frobenius"] < 0.1
     assert row["times_the_limit"] > 0.9
     assert "times_the_limit" in printed
+
+
+def test_orientation_limit(tmp_path, capsys):
+    content, printed = smoke(orientation_limit, tmp_path, capsys)
+    assert [row["key"]["condition"] for row in content["rows"]] == ["uniform", "coloured"]
+    assert all(0 <= share < 0.5 for row in content["rows"] for share in row["elsewhere"])
+    assert "of 2 stacks" in printed
 
 
 @pytest.mark.slow
