@@ -49,7 +49,7 @@ CASES = (
     Case("1igt", 0.02, seen=True),
     Case("6cs2", 0.02, seen=True),
     Case("3sn6", 0.02, seen=True),
-    Case("4r8p_nucleosome_PRC1", 0.02),
+    Case("4r8p_nucleosome_PRC1", 0.02, seen=True),
     Case("1n2c", 0.02),
     Case("4jsv", 0.02),
     Case("7qpd_fw2", 0.02),
