@@ -28,8 +28,13 @@ from hoarfrost.reconstruct.rivals import Contest, Rivals
 NAME = "orientation_limit"
 
 SHELLS = 24, 32, 48, 63
+"""Bands that are compared in turn, as far as the box goes; poses of one begin in the next."""
+
 RIVALS = 16
+"""Other optima of each image."""
+
 BATCH = 250
+"""Images at a time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

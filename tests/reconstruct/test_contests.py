@@ -1,7 +1,7 @@
 """What speaks for the pose an image has: its own noise in the map of its half, and the many grids it was sought on."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -61,19 +61,15 @@ class Faint:
     contests: Contests
     images: BandImages
 
-    def contest(self, contests: Contests, rounds: int) -> Contest:
+    def searched(self, rounds: int) -> Contest:
         """Nothing being known of the images."""
-        ((contest, _),) = contests.between_unknown([(1, contests.pair, self.images)], rounds)
+        ((contest, _),) = self.contests.between_unknown([(1, self.contests.pair, self.images)], rounds)
         return contest
-
-    def searched(self, contests: Contests, rounds: int):
-        """Likelihoods of the winners after so many rounds."""
-        return self.contest(contests, rounds).log_likelihood.amax(1)
 
 
 @pytest.fixture
 def faint(generator):
-    band, count = Band(BOX, 14), 80
+    band, count = Band(BOX, 14), 400
     volume = GaussianPhantom.random(20, 45.0, generator, sigma=4.0).volume(BOX, PIXEL)
     views = random_rotations(count, generator)
     power = FourierVolume.from_volume(volume, 14).project(views.float(), band).abs().square().sum(1).mean()
@@ -89,20 +85,20 @@ def faint(generator):
 
 
 def test_further_rounds_find_likelier_poses_and_lose_none(faint):
-    once, thrice = faint.searched(faint.contests, 1), faint.searched(faint.contests, 3)
+    once, thrice = (faint.searched(rounds).log_likelihood.amax(1) for rounds in (1, 3))
     assert (thrice > once - 0.05).all()
     assert (thrice > once + 0.5).double().mean() > 0.05, "or the rounds are for nothing"
 
 
-def test_what_a_map_owes_to_images_does_not_keep_them_where_they_are(faint, generator):
+def test_what_a_map_owes_to_images_does_not_keep_them_where_they_are(faint):
     """Present poses that lead by less than the share are left, those that lead by more are not."""
-    contest = faint.contest(faint.contests, 3)
+    contest = faint.searched(3)
     lead = contest.log_likelihood.topk(2, dim=1).values
     lead = lead[:, 0] - lead[:, 1]
     share = float(lead[lead.isfinite()].median())
 
     def stay(own_share):
-        contests = Contests(**{**vars(faint.contests), "own_share": own_share, "banks": {}})
+        contests = replace(faint.contests, own_share=own_share)
         return contests.between(1, contests.pair, faint.images, contest.best)[0].winner == 0
 
     # Other grids may bring other rivals, but hardly ever a likelier one.

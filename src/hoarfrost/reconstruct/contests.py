@@ -5,7 +5,7 @@ The same contests serve for particles, which have a pose already, and for simula
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -32,6 +32,7 @@ SEARCHED_BLIND = 3
 Batch = tuple[int, HalfMapPair, BandImages]
 """Images of a half, and the maps of which that of their half decides on them."""
 
+# By half and order of the grid: the map, the frame, and the slices of the one in the other.
 Banks = dict[tuple[int, int], tuple[FourierVolume, int, SliceBank]]
 
 
@@ -94,14 +95,12 @@ class Contests:
         many grids.
         """
         found = [self.between(*batch) for batch in batches]
-        for again in self._turned(min(rounds, SEARCHED_BLIND)):
+        for number in range(1, min(rounds, SEARCHED_BLIND)):
+            again = replace(
+                self, own_share=0.0, frame=self.frame + number
+            )  # simulated images have no share in the maps
             found = [again.between(*batch, contest.best) for batch, (contest, _) in zip(batches, found, strict=True)]
         return found
-
-    def _turned(self, rounds: int) -> Iterator[Contests]:
-        """The contests of further rounds, on grids in other frames; simulated images have no share in the maps."""
-        for number in range(1, rounds):
-            yield replace(self, own_share=0.0, frame=self.frame + 104729 * number)
 
     def _bank(self, rivals: Rivals, half: int, density: FourierVolume) -> SliceBank:
         """The slices of a map of a half on the grid of rivals, turned by the frame; kept for the next batch."""

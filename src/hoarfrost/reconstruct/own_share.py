@@ -29,13 +29,7 @@ def own_share(maps: HalfMapStage, state: State, name: str, iterations: int) -> f
     refine, ahead = GaussNewton(state[f"{name}.weight"], iterations).refine, 0.0
     for half, mine, decisive in maps.decisive(state, name, rows):
         images, rotations, shifts = stack.images(mine, band), state["rotations"][mine], state["shifts"][mine]
-        own, other = (
-            float(
-                refine(
-                    images, decisive.density(number, band.limit, stack.device), rotations, shifts
-                ).log_likelihood.sum()
-            )
-            for number in (half, 3 - half)
-        )
-        ahead += own - other
+        for number, sign in ((half, 1), (3 - half, -1)):
+            density = decisive.density(number, band.limit, stack.device)
+            ahead += sign * float(refine(images, density, rotations, shifts).log_likelihood.sum())
     return max(0.0, ahead / len(rows))
