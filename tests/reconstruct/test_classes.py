@@ -15,9 +15,9 @@ from hoarfrost.poses.gauss_newton import log_likelihood
 from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap, class_weights, label_agreement
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.junk import FindJunk
 from hoarfrost.reconstruct.one_class import OneClass
-from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import ImageArray, Optics, Particles
 from phantoms import GaussianPhantom

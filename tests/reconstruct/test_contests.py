@@ -15,9 +15,9 @@ from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.contests import Contests
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.half_maps import HalfMapPair
 from hoarfrost.reconstruct.own_share import own_share
-from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.representations.voxel import FourierVolume

@@ -6,8 +6,8 @@ from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.reconstruct.ab_initio_plan import make_plan
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.half_maps import HalfMapPair, half_sums, outlined, regularised_pair
-from hoarfrost.reconstruct.refinement import HalfMapStage
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import Optics
 from phantoms import GaussianPhantom

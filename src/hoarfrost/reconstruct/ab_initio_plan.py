@@ -16,15 +16,18 @@ from hoarfrost.optimise.loop import Stage
 from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.annealing import AnnealedMap, Annealing, CoarseModel
 from hoarfrost.reconstruct.assignment import FullPass
+from hoarfrost.reconstruct.astray import SearchAstray
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap
 from hoarfrost.reconstruct.final_maps import SumHalfMaps
 from hoarfrost.reconstruct.frames import JoinFrames
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.junk import FindJunk
 from hoarfrost.reconstruct.one_class import OneClass
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
+from hoarfrost.reconstruct.refine_poses import RefinePoses
+from hoarfrost.reconstruct.rivals import Rivals
 from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.reconstruct.settle import SettleLookAlikes
@@ -89,7 +92,8 @@ class Plan:
         stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
         if config.junk:
             judge = shows_no_part if config.classes > 1 else junk_probability
-            stages.append(FindJunk(self._half_maps(turn), config.seed, judge))
+            astray = SearchAstray(Rivals(self.model, config.rivals, 3, beside=True).finer(), config.seed)
+            stages.append(FindJunk(self._half_maps(turn), config.seed, judge, astray if config.rivals else None))
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]
             if config.junk:

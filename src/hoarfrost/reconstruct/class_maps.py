@@ -103,6 +103,12 @@ class ClassMaps:
         measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
     ) -> Float[Tensor, "n k f"]:
         """What ``measure`` finds of images, a class's map of the other folds, rotations and shifts."""
+        return self.measured(state, rows, fold, self.without_folds(state, rows, weights, fold), measure)
+
+    def without_folds(
+        self, state: State, rows: Int[Tensor, "n"], weights: Float[Tensor, "n k"], fold: Int[Tensor, "n"]
+    ) -> list[list[FourierVolume]]:
+        """For every fold the maps of the classes without it."""
         folds, device = range(int(fold.max()) + 1), self.stack.device
 
         def summed(number: int) -> list[BackProjection]:
@@ -111,16 +117,32 @@ class ClassMaps:
 
         parts = map_parts(summed, folds, device)
 
-        def measured(number: int) -> Float[Tensor, "b k f"]:
+        def without(number: int) -> list[FourierVolume]:
             others = [part for other, part in enumerate(parts) if other != number]
-            densities = self.densities([reduce(add, one) for one in zip(*others, strict=True)])
+            return self.densities([reduce(add, one) for one in zip(*others, strict=True)])
+
+        return map_parts(without, folds, device)
+
+    def measured(
+        self,
+        state: State,
+        rows: Int[Tensor, "n"],
+        fold: Int[Tensor, "n"],
+        densities: Sequence[Sequence[FourierVolume]],
+        measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
+    ) -> Float[Tensor, "n k f"]:
+        """What ``measure`` finds of images, each class's map without their fold, rotations and shifts."""
+        folds = fold.unique().tolist()
+
+        def of_fold(number: int) -> Float[Tensor, "b k f"]:
             found = []
             for mine in rows[fold == number].split(1024):
                 images, rotations, shifts = self.stack.images(mine, self.band), state["rotations"], state["shifts"]
-                found.append(torch.stack([measure(images, one, rotations[mine], shifts[mine]) for one in densities], 1))
+                measured = [measure(images, one, rotations[mine], shifts[mine]) for one in densities[number]]
+                found.append(torch.stack(measured, 1))
             return torch.cat(found).cpu()
 
-        values = torch.cat(map_parts(measured, folds, device))
+        values = torch.cat(map_parts(of_fold, folds, self.stack.device))
         order = torch.cat([(fold == number).nonzero()[:, 0] for number in folds])
         return torch.empty_like(values).index_copy(0, order, values)
 

@@ -21,7 +21,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import log_likelihood
 from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
-from hoarfrost.reconstruct.refinement import HalfMapStage
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 
 SAMPLE = 10_000
 """Particles by which the map of all is divided at first."""

@@ -18,11 +18,12 @@ from hoarfrost.reconstruct.frames import JoinFrames
 from hoarfrost.reconstruct.gaussian_fit import LEVELS, GaussianFit
 from hoarfrost.reconstruct.gaussian_images import ImageRecipe, TrainOnImages, published
 from hoarfrost.reconstruct.half_fits import ALL, CompareHalves, FitHalf, HalfSums
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.neural_fit import NeuralFit
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell, halves
+from hoarfrost.reconstruct.refine_poses import RefinePoses
 from hoarfrost.reconstruct.refined_optics import WithOptics
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.settings import ReconstructConfig
 from hoarfrost.reconstruct.updates import FittedMaps, MeasureContrast
 from hoarfrost.reconstruct.wiener import WienerFit

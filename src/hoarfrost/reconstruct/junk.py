@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -14,12 +14,18 @@ from hoarfrost.analysis.junk import junk_probability
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.astray import SearchAstray
 from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
-from hoarfrost.reconstruct.refinement import HalfMapStage
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
+from hoarfrost.reconstruct.one_class import MOSTLY_JUNK
 from hoarfrost.representations.voxel import FourierVolume
 
 LOW_SHELLS = 8
 """Shells in which the unexplained rest counts: what is no particle differs most at low resolution."""
+
+
+MOST_SEARCHED = 0.01
+"""Share of the particles that may be searched once more: where more are junk, those most like a particle."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class FindJunk:
     maps: HalfMapStage
     seed: int
     judge: Callable[[Float[Tensor, "n"], Float[Tensor, "n"]], Float[Tensor, "n"]] = junk_probability
+    search: SearchAstray | None = None  # of particles that look like junk, which they may do for their poses
     name: str = "junk"
     title: str = "Looking for images without a particle"
     steps: int = 2
@@ -40,28 +47,50 @@ class FindJunk:
         """Make the half-maps for their band and noise, or judge."""
         if step == 0:
             return self.maps.prepare(state, self.name), {}
-        stack, weight = self.maps.stack, state[f"{self.name}.weight"]
-        maps = ClassMaps(
-            stack, Band(stack.band.box, int(state[f"{self.name}.limit"])), float(state["radius"]), self.maps.symmetry
-        )
+        label = state["class"] - 1 if "class" in state else torch.zeros(len(self.maps.stack), dtype=torch.long)
+        measure = self._measure(state, label)
+        found = measure(state, (state["half"] > 0).nonzero()[:, 0], torch.zeros(len(label), 2))
+        junk, figures = self._judged(found, label), {}
+        if self.search is not None:
+            suspects = ((junk > MOSTLY_JUNK) & (state["half"] > 0)).nonzero()[:, 0]
+            most = max(1, int(MOST_SEARCHED * int((state["half"] > 0).sum())))
+            suspects = suspects[found[suspects, 0].argsort(descending=True, stable=True)[:most]]
+            state, moved = self.search(self.maps, state, self.name, suspects)
+            junk = self._judged(measure(state, moved, found), label)
+            figures = {"found": float(len(moved))}
+        state = self.maps.forget(state, self.name) | {"junk": junk}
+        return state, {"junk": float((junk > MOSTLY_JUNK).double().mean())} | figures
+
+    def _measure(
+        self, state: State, label: Int[Tensor, "n"]
+    ) -> Callable[[State, Int[Tensor, "k"], Float[Tensor, "n 2"]], Float[Tensor, "n 2"]]:
+        """What renews both figures of some particles, at the poses of any state, by maps of the poses of this one."""
+        stack, weight, weights = self.maps.stack, state[f"{self.name}.weight"], one_hot(label).float()
+        band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
+        maps = ClassMaps(stack, band, float(state["radius"]), self.maps.symmetry)
+        fold, densities = torch.zeros_like(label), {}
+        for half, rows in self.maps.halves(state, torch.arange(len(label))):
+            fold[rows] = folds_of(len(rows), self.seed + half)
+            densities[half] = maps.without_folds(state, rows, weights[rows], fold[rows])
 
         def figures(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
             return explained(images, density, rotations, shifts, weight)
 
-        label = state["class"] - 1 if "class" in state else torch.zeros(len(stack), dtype=torch.long)
-        weights = one_hot(label).float()
-        found = torch.zeros(len(stack), 2)
-        for number in (1, 2):
-            rows = (state["half"] == number).nonzero()[:, 0]
-            fold = folds_of(len(rows), self.seed + number)
-            compared = maps.compared(state, rows, weights[rows], fold, figures)
-            found[rows] = compared[torch.arange(len(rows)), label[rows]]
-        junk = torch.zeros(len(stack))
+        def measure(state: State, rows: Int[Tensor, "k"], before: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+            found = before.clone()
+            for half, mine in self.maps.halves(state, rows):
+                measured = maps.measured(state, mine, fold[mine], densities[half], figures)
+                found[mine] = measured[torch.arange(len(mine)), label[mine]]
+            return found
+
+        return measure
+
+    def _judged(self, found: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        junk = torch.zeros(len(label))
         for number in label.unique():
             mine = label == number
             junk[mine] = self.judge(found[mine, 0], found[mine, 1])
-        state = self.maps.forget(state, self.name) | {"junk": junk}
-        return state, {"junk": float((junk > 0.5).double().mean())}
+        return junk
 
 
 def explained(

@@ -7,7 +7,7 @@ import torch
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.poses.gauss_newton import GaussNewton
-from hoarfrost.reconstruct.refinement import HalfMapStage
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 
 SAMPLE = 1024
 """Particles by which it is measured: to a tenth of a nat."""

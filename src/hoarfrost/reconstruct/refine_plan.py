@@ -18,11 +18,12 @@ from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.final_maps import SumHalfMaps
 from hoarfrost.reconstruct.frames import JoinFrames
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage
 from hoarfrost.reconstruct.half_maps import small_box
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell, halves
+from hoarfrost.reconstruct.refine_poses import RefinePoses
 from hoarfrost.reconstruct.refined_optics import RefineDefocus, WithOptics
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses
 from hoarfrost.reconstruct.rounds import GivenMap, Round, TrustSoft
 from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import RefineConfig

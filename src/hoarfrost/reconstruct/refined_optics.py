@@ -19,7 +19,7 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import OptionalStage, Stage, State
 from hoarfrost.poses.defocus import DefocusChange, DefocusRefinement
 from hoarfrost.reconstruct.backprojection import images_at_once
-from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
+from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.types import Optics
 
 FOUND = ("defocus", "defocus.deviation", "contrast")

@@ -114,6 +114,7 @@ class Rivals:
     look_alikes: tuple[Motion, ...] = ()  # after which the map looks nearly as before; shifts in pixels
     searched: int = SEARCHED
     apart: float = DISTINCT
+    beside: bool = False  # whether the grid is searched near the present pose as well: it may be next to its optimum
 
     def finer(self) -> Rivals:
         """More rivals, from a grid of half the steps."""
@@ -168,6 +169,8 @@ class Rivals:
         taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
         own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
+        if self.beside:
+            taken = torch.zeros_like(taken)
 
         def enter(rival: int, rows: Int[Tensor, "k"], start: Float[Tensor, "k 3 3"], at: Float[Tensor, "k 2"]) -> None:
             refined = refine(images[rows], density, start, at).cpu()

@@ -12,8 +12,9 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.transforms import resample_centred
 from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
 from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.half_map_stage import HalfMapStage, trusted_limit
 from hoarfrost.reconstruct.half_maps import HalfMapPair, inside, small_box, support
-from hoarfrost.reconstruct.refinement import HalfMapStage, RefinePoses, trusted_limit
+from hoarfrost.reconstruct.refine_poses import RefinePoses
 from hoarfrost.reconstruct.soft_rounds import further
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume

@@ -24,8 +24,8 @@ from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.calibration import SelfTest
 from hoarfrost.reconstruct.contests import DOUBTFUL, Banks, Contests
 from hoarfrost.reconstruct.frames import Motion
+from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, chunk, with_poses
 from hoarfrost.reconstruct.own_share import own_share
-from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Rivals
 
 SETTLED = 0.01
@@ -99,22 +99,15 @@ class SearchAgain:
 
     def _search(self, state: State, rows: Int[Tensor, "b"]) -> tuple[State, Mapping[str, float]]:
         """Contests of these particles, by what decides on them."""
-        contests, state, moved = self._contests(state), dict(state), 0
+        contests, moved = self._contests(state), 0
         for half, mine, decisive in self.maps.decisive(state, self.name, rows):
             images = self.maps.stack.images(mine, contests.band)
             present = state["rotations"][mine], state["shifts"][mine]
             contest, gap = contests.between(half, decisive, images, present)
             moved += int((contest.winner > 0).sum())
-            rotations, shifts = contest.best
-            for key, value in (
-                ("rotations", rotations),
-                ("shifts", shifts.double()),
-                ("score", contest.log_likelihood.amax(1)),
-                (self._gap, gap),
-            ):
-                state[key] = state[key].index_copy(0, mine, value)
-        state[self._moved] = state[self._moved] + moved
-        return state, {"moved": moved / len(rows)}
+            state = with_poses(state, mine, *contest.best, contest.log_likelihood.amax(1))
+            state = state | {self._gap: state[self._gap].index_copy(0, mine, gap)}
+        return state | {self._moved: state[self._moved] + moved}, {"moved": moved / len(rows)}
 
     def _end(self, state: State) -> tuple[State, Mapping[str, float]]:
         """Confidences, unless another round will say what the poses are worth."""

@@ -11,8 +11,8 @@ from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.frames import Motion
+from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.own_share import own_share
-from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.rivals import Contest, Rivals
 
 

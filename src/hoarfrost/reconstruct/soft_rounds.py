@@ -25,11 +25,11 @@ from hoarfrost.poses.likelihood import search_teraflop
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import WORK, CoarseModel, insert_assigned
 from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise
-from hoarfrost.reconstruct.half_maps import HalfMapPair, regularised_pair, small_box
-from hoarfrost.reconstruct.refinement import (
+from hoarfrost.reconstruct.half_map_stage import (
     HalfMapStage,
     trusted_limit,
 )
+from hoarfrost.reconstruct.half_maps import HalfMapPair, regularised_pair, small_box
 from hoarfrost.reconstruct.soft_assignment import LocalGrid, Modes, distinct, insert_spread, spread
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume

@@ -14,8 +14,8 @@ from hoarfrost.optimise.loop import State
 from hoarfrost.poses.contrast import Contrast, contrast, shrunk
 from hoarfrost.reconstruct.fits import DensityFit, FitSetting
 from hoarfrost.reconstruct.half_fits import setting_of, state_of
+from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, chunk, trusted_limit
 from hoarfrost.reconstruct.half_maps import HalfMapPair, small_box
-from hoarfrost.reconstruct.refinement import IMAGES_A_STEP, HalfMapStage, chunk, trusted_limit
 
 
 @dataclass(frozen=True)

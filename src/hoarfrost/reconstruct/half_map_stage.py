@@ -1,8 +1,8 @@
-"""Gold-standard refinement of poses: every particle against the map of its own half, in a band that the FSC allows."""
+"""Half-maps of the present poses, for every particle the map of its own half, in a band that the FSC allows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -14,7 +14,6 @@ from torch import Tensor
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
-from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.reconstruct.backprojection import BackProjection
 from hoarfrost.reconstruct.class_maps import FOLDS
 from hoarfrost.reconstruct.frames import motion_between, moved
@@ -190,59 +189,6 @@ def trusted_limit(fsc: Float[Tensor, "shells"]) -> int:
     return max(min(6, len(fsc) - 1), last)
 
 
-@dataclass(frozen=True)
-class RefinePoses:
-    """Gauss-Newton on rotation and shift at one band."""
-
-    maps: HalfMapStage
-    iterations: int
-    label: str | None = None  # in place of the band in the stage's name
-
-    @property
-    def name(self) -> str:
-        """Unique name of the stage."""
-        return self.label or f"refine-{self.maps.limit}"
-
-    @property
-    def title(self) -> str:
-        """What people read."""
-        resolution = self.maps.stack.band.box * self.maps.stack.pixel_size / self.maps.limit
-        return f"Refining poses to {resolution:.1f} Å"
-
-    @property
-    def steps(self) -> int:
-        """One step for the half-maps, then chunks of particles."""
-        return 1 - (-len(self.maps.stack) // IMAGES_A_STEP)
-
-    def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
-        """Make the half-maps, or refine one chunk against them."""
-        if step == 0:
-            state = self.maps.prepare(state, self.name)
-            return state, {"band": float(state[f"{self.name}.limit"])}
-        rows = chunk(step - 1, len(self.maps.stack))
-        band = Band(self.maps.stack.band.box, int(state[f"{self.name}.limit"]))
-        pair, weight = self.maps.pair(state, self.name), state[f"{self.name}.weight"]
-        state = dict(state)
-        for number, mine in self.maps.halves(state, rows):
-            density = pair.density(number, band.limit, self.maps.stack.device)
-            images = self.maps.stack.images(mine, band)
-            refined = (
-                GaussNewton(weight, self.iterations)
-                .refine(images, density, state["rotations"][mine], state["shifts"][mine])
-                .cpu()
-            )
-            for key, value in (
-                ("rotations", refined.rotations),
-                ("shifts", refined.shifts.double()),
-                ("score", refined.log_likelihood),
-            ):
-                state[key] = state[key].index_copy(0, mine, value)
-        score = float(state["score"][rows].mean())
-        if step + 1 == self.steps:
-            state = self.maps.forget(state, self.name)
-        return state, {"score": score, "band": float(band.limit)}
-
-
 def _without(name: str, fold: int) -> str:
     return f"{name}.without-{fold}"
 
@@ -251,6 +197,18 @@ def folds(state: State) -> Int[Tensor, "n"]:
     """The fold of every particle: those of a half take turns."""
     half = state["half"]
     return torch.where(half == 1, (half == 1).cumsum(0), (half == 2).cumsum(0)) % FOLDS
+
+
+def with_poses(
+    state: State,
+    rows: Int[Tensor, "b"],
+    rotations: Float[Tensor, "b 3 3"],
+    shifts: Float[Tensor, "b 2"],
+    score: Float[Tensor, "b"],
+) -> State:
+    """The state with these poses (shifts in pixels) and log-likelihoods of some particles in place of theirs."""
+    values = {"rotations": rotations.double(), "shifts": shifts.double(), "score": score}
+    return state | {key: state[key].index_copy(0, rows, value.cpu()) for key, value in values.items()}
 
 
 def chunk(index: int, count: int) -> Int[Tensor, "b"]:
