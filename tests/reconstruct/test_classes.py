@@ -8,11 +8,15 @@ import torch
 
 from hoarfrost.analysis.junk import junk_probability, shows_no_part
 from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import random_rotations
+from hoarfrost.geometry.rotations import geodesic_distance, random_rotations, rotation_vector_to_matrix
+from hoarfrost.geometry.shift_grid import shift_grid
 from hoarfrost.optimise.loop import run_stages
 from hoarfrost.physics.ctf import contrast_transfer_function
 from hoarfrost.poses.gauss_newton import log_likelihood
+from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.ab_initio_plan import make_plan
+from hoarfrost.reconstruct.annealing import CoarseModel
+from hoarfrost.reconstruct.astray import SearchAstray
 from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
 from hoarfrost.reconstruct.classes import AssignClasses, ChooseDivision, DivideMap, class_weights, label_agreement
 from hoarfrost.reconstruct.half_map_stage import HalfMapStage
@@ -59,6 +63,34 @@ def test_images_of_noise_are_junk_and_particles_are_not(mixture):
     found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0)], state)["junk"]
     assert (found[content == 2] > 0.5).double().mean() > 0.9
     assert (found[content < 2] > 0.5).double().mean() < 0.05
+
+
+def test_particles_in_wrong_poses_are_searched_before_they_are_judged(mixture):
+    stack, state, content = mixture
+    state = state | {"half": torch.where(content < 2, state["half"], 0)}
+    model = CoarseModel(BOX, PIXEL, 66.0, "C1", coarse_orientations("C1"), shift_grid(2.0, 5))
+    astray, truth = (content == 0).nonzero()[:3, 0], state["rotations"]
+    turned = state["rotations"].clone()
+    # The first into an optimum that may be next to its own, the others far off.
+    turned[astray] = turned[astray] @ rotation_vector_to_matrix(
+        torch.tensor([[0.4, 0, 0], [0, 2.5, 0], [0, 0, 3.1]]).double()
+    )
+    state = state | {"rotations": turned}
+    maps = HalfMapStage(stack, 12, "C1")
+    judged = run_stages([FindJunk(maps, 0)], state)
+    assert (judged["junk"][astray] > 0.5).all(), "or nothing is tested"
+    found = run_stages([FindJunk(maps, 0, search=SearchAstray(model, 3, 0))], state)
+    assert (found["junk"][astray] < 0.5).all()
+    assert geodesic_distance(found["rotations"][astray], truth[astray]).max() < math.radians(10)
+    others = torch.ones(COUNT, dtype=torch.bool).index_fill(0, astray, False)
+    assert torch.equal(found["junk"][others] > 0.5, judged["junk"][others] > 0.5)
+
+
+def test_images_of_noise_stay_junk_when_they_are_searched(mixture):
+    stack, state, content = mixture
+    model = CoarseModel(BOX, PIXEL, 66.0, "C1", coarse_orientations("C1"), shift_grid(2.0, 5))
+    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0, search=SearchAstray(model, 3, 0))], state)["junk"]
+    assert (found[content == 2] > 0.5).double().mean() > 0.9
 
 
 def test_in_classes_junk_is_what_no_map_explains(mixture):

@@ -2,10 +2,12 @@
 
 import torch
 
+from hoarfrost.analysis.confidence import RIGHT_WITHIN
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
-from hoarfrost.geometry.rotations import geodesic_distance, random_rotations
+from hoarfrost.geometry.rotations import geodesic_distance, random_rotations, rotation_vector_to_matrix
 from hoarfrost.geometry.shift_grid import shift_grid
+from hoarfrost.poses.gauss_newton import GaussNewton
 from hoarfrost.poses.search import coarse_orientations
 from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.rivals import DISTINCT, Contest, Rivals
@@ -55,3 +57,30 @@ def test_a_contest_takes_in_one_of_more_candidates(generator):
     for mine, before, taken in zip(both.best, few.best, more.best, strict=True):
         torch.testing.assert_close(mine[[0, 1, 2, 4]], before[[0, 1, 2, 4]], rtol=0, atol=0)
         torch.testing.assert_close(mine[[3]], taken, rtol=0, atol=0)
+
+
+def test_an_image_next_to_its_optimum_finds_it_if_asked_to_look_there(generator):
+    phantom = GaussianPhantom.random(40, 70.0, generator, sigma=2.5)
+    band = Band(BOX, 16)
+    density = FourierVolume.from_volume(phantom.volume(BOX, PIXEL), 16)
+    views = random_rotations(COUNT, generator)
+    images = BandImages(band, density.project(views.float(), band), torch.ones(COUNT, len(band)))
+    weight, none = torch.ones(len(band)), torch.zeros(COUNT, 2)
+    turn = torch.nn.functional.normalize(torch.randn(COUNT, 3, generator=generator), dim=-1) * 0.9 * DISTINCT
+    beside = views @ rotation_vector_to_matrix(turn.double())
+    model = CoarseModel(BOX, PIXEL, 90.0, "C1", coarse_orientations("C1"), shift_grid(2.0, 3))
+
+    def errors(rivals):
+        bank = rivals.bank(density, band, weight, random_rotations(1, generator)[0])
+        contest = rivals.compete(images, density, weight, beside, none, rivals.search(images, bank, weight))
+        return geodesic_distance(contest.best[0], views)
+
+    stuck = GaussNewton(weight, 3).refine(images, density, beside, none).rotations
+    stuck = (geodesic_distance(stuck, views) > 0.2) & (geodesic_distance(stuck, views) < DISTINCT)
+    assert stuck.sum() > 20, "or nothing is tested"
+    apart, near = (
+        (errors(rivals)[stuck] < RIGHT_WITHIN).double().mean()
+        for rivals in (Rivals(model, 8, 3), Rivals(model, 8, 3, beside=True))
+    )
+    assert near > 0.9
+    assert near > apart + 0.15

@@ -27,7 +27,6 @@ from hoarfrost.reconstruct.one_class import OneClass
 from hoarfrost.reconstruct.prepare import Prepare
 from hoarfrost.reconstruct.prologue import first_and_last_stage, furthest_shell
 from hoarfrost.reconstruct.refine_poses import RefinePoses
-from hoarfrost.reconstruct.rivals import Rivals
 from hoarfrost.reconstruct.search_again import searches
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.reconstruct.settle import SettleLookAlikes
@@ -92,7 +91,7 @@ class Plan:
         stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
         if config.junk:
             judge = shows_no_part if config.classes > 1 else junk_probability
-            astray = SearchAstray(Rivals(self.model, config.rivals, 3, beside=True).finer(), config.seed)
+            astray = SearchAstray(self.model, 3, config.seed)
             stages.append(FindJunk(self._half_maps(turn), config.seed, judge, astray if config.rivals else None))
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]

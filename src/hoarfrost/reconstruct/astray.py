@@ -15,32 +15,32 @@ from torch import Tensor
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.rotations import random_rotations
 from hoarfrost.optimise.loop import State
+from hoarfrost.reconstruct.annealing import CoarseModel
 from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, with_poses
-from hoarfrost.reconstruct.rivals import Rivals
+from hoarfrost.reconstruct.rivals import MANY, Rivals
 
 
 @dataclass(frozen=True)
 class SearchAstray:
-    """How they are searched: at all shifts, on a finer grid, and beside their present poses as well."""
+    """How they are searched: at all shifts, for more rivals, and beside their present poses as well."""
 
-    rivals: Rivals
+    model: CoarseModel
+    iterations: int
     seed: int
 
-    def __call__(
-        self, maps: HalfMapStage, state: State, name: str, rows: Int[Tensor, "k"]
-    ) -> tuple[State, Int[Tensor, "j"]]:
-        """The state with better poses of some of these particles, and which these are; ``maps`` made ``name``."""
-        stack, pair, weight, moved = maps.stack, maps.pair(state, name), state[f"{name}.weight"], [rows[:0]]
+    def __call__(self, maps: HalfMapStage, state: State, name: str, rows: Int[Tensor, "k"]) -> State:
+        """The state with the likeliest poses of these particles in the half-maps that ``maps`` made under ``name``."""
+        stack, pair, weight = maps.stack, maps.pair(state, name), state[f"{name}.weight"]
+        rivals = Rivals(self.model, MANY, self.iterations, beside=True)
         band = Band(stack.band.box, int(state[f"{name}.limit"]))
         for half, of_half in maps.halves(state, rows):
             density = pair.density(half, band.limit, stack.device)
             turn = random_rotations(1, torch.Generator().manual_seed(self.seed + half))[0]
-            bank = self.rivals.bank(density, band, weight, turn)
+            bank = rivals.bank(density, band, weight, turn)
             for mine in of_half.split(IMAGES_A_STEP):
                 images = stack.images(mine, band)
                 present = state["rotations"][mine], state["shifts"][mine]
-                found = self.rivals.search(images, bank, weight)
-                contest = self.rivals.compete(images, density, weight, *present, found)
+                found = rivals.search(images, bank, weight)
+                contest = rivals.compete(images, density, weight, *present, found)
                 state = with_poses(state, mine, *contest.best, contest.log_likelihood.amax(1))
-                moved.append(mine[contest.winner > 0])
-        return state, torch.cat(moved)
+        return state

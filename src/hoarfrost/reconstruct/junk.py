@@ -23,7 +23,6 @@ from hoarfrost.representations.voxel import FourierVolume
 LOW_SHELLS = 8
 """Shells in which the unexplained rest counts: what is no particle differs most at low resolution."""
 
-
 MOST_SEARCHED = 0.01
 """Share of the particles that may be searched once more: where more are junk, those most like a particle."""
 
@@ -50,16 +49,15 @@ class FindJunk:
         label = state["class"] - 1 if "class" in state else torch.zeros(len(self.maps.stack), dtype=torch.long)
         measure = self._measure(state, label)
         found = measure(state, (state["half"] > 0).nonzero()[:, 0], torch.zeros(len(label), 2))
-        junk, figures = self._judged(found, label), {}
+        junk = self._judged(found, label)
         if self.search is not None:
             suspects = ((junk > MOSTLY_JUNK) & (state["half"] > 0)).nonzero()[:, 0]
             most = max(1, int(MOST_SEARCHED * int((state["half"] > 0).sum())))
             suspects = suspects[found[suspects, 0].argsort(descending=True, stable=True)[:most]]
-            state, moved = self.search(self.maps, state, self.name, suspects)
-            junk = self._judged(measure(state, moved, found), label)
-            figures = {"found": float(len(moved))}
+            state = self.search(self.maps, state, self.name, suspects)
+            junk = self._judged(measure(state, suspects, found), label)
         state = self.maps.forget(state, self.name) | {"junk": junk}
-        return state, {"junk": float((junk > MOSTLY_JUNK).double().mean())} | figures
+        return state, {"junk": float((junk > MOSTLY_JUNK).double().mean())}
 
     def _measure(
         self, state: State, label: Int[Tensor, "n"]

@@ -33,7 +33,10 @@ FINELY = 20
 """... or this many with a grid of half the steps."""
 
 MANY = 8
-"""Rivals at least from such a grid: the right pose of a faint image often is not among the best three."""
+"""Rivals at least from such a grid: the right pose of a faint image often is not among the best three.
+
+So many as well for an image that fits none of fewer.
+"""
 
 KEPT = 64
 """Orientations of the grid among which rivals are sought."""
