@@ -31,7 +31,7 @@ class SearchAstray:
     def __call__(self, maps: HalfMapStage, state: State, name: str, rows: Int[Tensor, "k"]) -> State:
         """The state with the likeliest poses of these particles in the half-maps that ``maps`` made under ``name``."""
         stack, pair, weight = maps.stack, maps.pair(state, name), state[f"{name}.weight"]
-        rivals = Rivals(self.model, MANY, self.iterations, beside=True)
+        rivals = Rivals(self.model, MANY, self.iterations)
         band = Band(stack.band.box, int(state[f"{name}.limit"]))
         for half, of_half in maps.halves(state, rows):
             density = pair.density(half, band.limit, stack.device)

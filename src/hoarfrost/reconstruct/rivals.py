@@ -13,7 +13,7 @@ from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.geometry.so3_grid import OrientationGrid
 from hoarfrost.geometry.symmetry import least_turn, symmetric_distance
-from hoarfrost.poses.gauss_newton import GaussNewton, log_likelihood
+from hoarfrost.poses.gauss_newton import GaussNewton, RefinedPoses, log_likelihood
 from hoarfrost.poses.likelihood import SliceBank
 from hoarfrost.poses.search import search_bank
 from hoarfrost.reconstruct.annealing import CoarseModel
@@ -24,6 +24,12 @@ DISTINCT = 0.45
 """Radians from the present pose at which a candidate counts as another answer (1.7 steps of a 15-degree grid).
 
 A third of the angle between equivalent poses where that is less: half-way between them lie false optima.
+"""
+
+NEXT = 0.4
+"""Share of that within which a node of the grid is one of those next to a pose.
+
+A pose from which the best node nearby is further off may be beside its optimum, and competes with what is there.
 """
 
 SEARCHED = 16
@@ -64,8 +70,13 @@ class Contest:
     @property
     def best(self) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 2"]]:
         """The likeliest pose of each image."""
-        rows = torch.arange(len(self.rotations))
-        return self.rotations[rows, self.winner], self.shifts[rows, self.winner]
+        return self.at(torch.arange(len(self.rotations)), self.winner)
+
+    def at(
+        self, rows: Int[Tensor, "k"], candidate: Int[Tensor, "k"]
+    ) -> tuple[Float[Tensor, "k 3 3"], Float[Tensor, "k 2"]]:
+        """One candidate each of some images."""
+        return self.rotations[rows, candidate], self.shifts[rows, candidate]
 
     def fit(self, images: BandImages, density: FourierVolume, weight: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
         """By how many deviations of its noise each image fits its winner better than images do in the middle.
@@ -77,6 +88,18 @@ class Contest:
         power = (-log_likelihood(empty, density, rotations, shifts, weight)).cpu().clamp(min=1e-6)
         reached = self.log_likelihood.amax(1)
         return (reached - (reached / power).median() * power) / (2 * power.sqrt())
+
+    @classmethod
+    def alone(cls, present: RefinedPoses, rivals: int) -> Contest:
+        """Poses that have no rival yet, and room for so many."""
+        return cls(present.rotations[:, None], present.shifts[:, None], present.log_likelihood[:, None])._widened(
+            1 + rivals
+        )
+
+    def enter(self, candidate: int, rows: Int[Tensor, "k"], poses: RefinedPoses) -> None:
+        """Put poses of some images in the place of one of their candidates."""
+        self.rotations[rows, candidate], self.shifts[rows, candidate] = poses.rotations, poses.shifts
+        self.log_likelihood[rows, candidate] = poses.log_likelihood
 
     def replaced(self, rows: Int[Tensor, "k"], other: Contest) -> Contest:
         """The contest with that of some images, of at least as many candidates, in place of their own."""
@@ -117,7 +140,6 @@ class Rivals:
     look_alikes: tuple[Motion, ...] = ()  # after which the map looks nearly as before; shifts in pixels
     searched: int = SEARCHED
     apart: float = DISTINCT
-    beside: bool = False  # whether the grid is searched near the present pose as well: it may be next to its optimum
 
     def finer(self) -> Rivals:
         """More rivals, from a grid of half the steps."""
@@ -161,38 +183,43 @@ class Rivals:
         Nothing is given for what a map owes to the images themselves: the nats by which that puts them ``ahead`` at their
         present poses (see :mod:`hoarfrost.reconstruct.own_share`).
         """
-        refine = GaussNewton(weight, self.iterations).refine
-        present = refine(images, density, rotations, shifts).cpu()
-        count = 1 + len(self.look_alikes) + self.count
-        rotations = present.rotations[:, None].repeat(1, count, 1, 1)
-        shifts = present.shifts[:, None].repeat(1, count, 1)
-        scores = torch.full((len(images), count), -torch.inf)
-        scores[:, 0] = present.log_likelihood - ahead
+
+        def refine(rows: Int[Tensor, "k"], start: Float[Tensor, "k 3 3"], at: Float[Tensor, "k 2"]) -> RefinedPoses:
+            return GaussNewton(weight, self.iterations).refine(images[rows], density, start, at).cpu()
+
+        everyone, looking_alike = torch.arange(len(images)), len(self.look_alikes)
+        present = refine(everyone, rotations, shifts)
+        contest = Contest.alone(present, looking_alike + 1 + self.count)
+        contest.log_likelihood[:, 0] -= ahead
+
+        def enter(rival: int, rows: Int[Tensor, "k"], start: Float[Tensor, "k 3 3"], at: Float[Tensor, "k 2"]) -> None:
+            refined = refine(rows, start, at)
+            # A rival that came back to the present pose is no rival.
+            back = self._near(present.rotations[rows], refined.rotations[:, None], self._bounded(DISTINCT) / 3)[:, 0]
+            contest.enter(
+                rival, rows, replace(refined, log_likelihood=refined.log_likelihood.masked_fill(back, -torch.inf))
+            )
+
+        for rival, motion in enumerate(self.look_alikes, 1):
+            enter(rival, everyone, *motion.apply(present.rotations, present.shifts, 1.0))
         apart = self._bounded(self.apart)
         taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
-        own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
-        if self.beside:
-            taken = torch.zeros_like(taken)
-
-        def enter(rival: int, rows: Int[Tensor, "k"], start: Float[Tensor, "k 3 3"], at: Float[Tensor, "k 2"]) -> None:
-            refined = refine(images[rows], density, start, at).cpu()
-            rotations[rows, rival], shifts[rows, rival] = refined.rotations, refined.shifts
-            # A rival that came back to the present pose is no rival.
-            back = self._near(present.rotations[rows], refined.rotations[:, None], self._bounded(DISTINCT) / 3)[:, 0]
-            scores[rows, rival] = refined.log_likelihood.masked_fill(back, -torch.inf)
-            taken[rows] |= self._near(start, found.rotations[rows], apart)
-
-        for rival, motion in enumerate(self.look_alikes, 1):
-            enter(rival, torch.arange(len(images)), *motion.apply(present.rotations, present.shifts, 1.0))
-        for rival in range(1 + len(self.look_alikes), count):
+        own, pick = found.log_likelihood.masked_fill(~taken, -torch.inf).max(1)
+        beside = (
+            own.isfinite() & ~self._near(present.rotations, found.at(everyone, pick)[0][:, None], NEXT * apart)[:, 0]
+        )
+        rows = beside.nonzero()[:, 0]
+        enter(looking_alike + 1, rows, *found.at(rows, pick[rows]))
+        for rival in range(looking_alike + 2, looking_alike + 2 + self.count):
             score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
-            serious = (score > SERIOUS * own - SLACK).nonzero()[:, 0]
-            if len(serious) == 0:
+            rows = (score > SERIOUS * own - SLACK).nonzero()[:, 0]
+            if len(rows) == 0:
                 break
-            pick = pick[serious]
-            enter(rival, serious, found.rotations[serious, pick], found.shifts[serious, pick])
-        return Contest(rotations, shifts, scores)
+            start, at = found.at(rows, pick[rows])
+            enter(rival, rows, start, at)
+            taken[rows] |= self._near(start, found.rotations[rows], apart)
+        return contest
 
     def _bounded(self, angle: float) -> float:
         return min(angle, least_turn(self.model.symmetry) / 3)
