@@ -27,10 +27,10 @@ A third of the angle between equivalent poses where that is less: half-way betwe
 """
 
 NEXT = 0.4
-"""Share of that within which a node of the grid is one of those next to a pose.
+"""Share of that within which a node of the grid is next to a pose. Others so near ..."""
 
-A pose from which the best node nearby is further off may be beside its optimum, and competes with what is there.
-"""
+BESIDE = 0.9
+"""... compete if they reach this share of the best score of all so near: the pose may be beside its optimum."""
 
 SEARCHED = 16
 """Shells in which images are compared with the grid: finer detail turns away between its nodes ..."""
@@ -205,11 +205,10 @@ class Rivals:
         apart = self._bounded(self.apart)
         taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
-        own, pick = found.log_likelihood.masked_fill(~taken, -torch.inf).max(1)
-        beside = (
-            own.isfinite() & ~self._near(present.rotations, found.at(everyone, pick)[0][:, None], NEXT * apart)[:, 0]
-        )
-        rows = beside.nonzero()[:, 0]
+        own = found.log_likelihood.masked_fill(~taken, -torch.inf).amax(1)
+        beside = taken & ~self._near(present.rotations, found.rotations, NEXT * apart)
+        score, pick = found.log_likelihood.masked_fill(~beside, -torch.inf).max(1)
+        rows = (score > BESIDE * own).nonzero()[:, 0]
         enter(looking_alike + 1, rows, *found.at(rows, pick[rows]))
         for rival in range(looking_alike + 2, looking_alike + 2 + self.count):
             score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
