@@ -9,6 +9,7 @@ from hoarfrost.errors import Interrupted
 from hoarfrost.kernels.library import VARIABLE, library
 from hoarfrost.optimise.events import Message, StepDone
 from hoarfrost.reconstruct.ab_initio import ab_initio
+from hoarfrost.reconstruct.ab_initio_plan import make_plan
 from hoarfrost.reconstruct.annealing import assignment
 from hoarfrost.reconstruct.settings import AbInitioConfig
 from hoarfrost.types import ImageArray, Optics, Particles
@@ -58,6 +59,23 @@ def test_a_run_without_kernels_says_so_in_one_line(setting, lines, generator, mo
     about = [event.text for event in said if isinstance(event, Message) and "compiled kernels" in event.text]
     assert len(about) == lines
     assert all("slower" in text and "\n" not in text for text in about)
+
+
+@pytest.mark.parametrize(
+    ("settled", "agreement", "made"),
+    [
+        (0.95, 0.97, {"start-1", "start-2", "choose"}),
+        (0.95, 0.9, {"start-1", "start-2", "choose", "start-3", "choose-of-3"}),
+        (1.0, 0.97, {"start-1", "start-2", "choose", "start-3", "choose-of-3"}),
+        (0.95, 0.5, {"start-1", "start-2", "choose", "start-3", "choose-of-3", "start-4", "choose-of-4"}),
+    ],
+)
+def test_further_starts_are_made_for_want_of_agreement(settled, agreement, made, generator, tmp_path):
+    config = AbInitioConfig.model_validate(SMALL.model_dump() | {"starts": 3, "settled": settled})
+    plan = make_plan(stack(40, 1.0, generator)[0], config, tmp_path)
+    state = {"start.agreement": torch.tensor([agreement, 1.0, 0.1])}
+    stages = [stage for stage in plan.before_refinement if stage.name.startswith(("start", "choose"))]
+    assert {stage.name for stage in stages if stage.needed(state)} == made
 
 
 @pytest.fixture(scope="module")

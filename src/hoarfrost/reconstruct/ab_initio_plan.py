@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from hoarfrost.analysis.junk import junk_probability, shows_no_part
+from hoarfrost.analysis.verdict import ALIKE
 from hoarfrost.data.dataset import CPU, BandStack
 from hoarfrost.data.forecast import stored_limit
 from hoarfrost.fourier.band import Band
@@ -58,19 +59,25 @@ class Plan:
         free = replace(self.model, symmetry="C1", orientations=coarse_orientations("C1"))
         # In faint images a map takes shape slowly, and only while the noise of small batches keeps it from freezing.
         slower = replace(schedule, steps=config.further_slower * config.start_steps, batch=-(-config.start_batch // 2))
-        starts = [AnnealedMap.start(i, stack, free, schedule, config.seed) for i in range(config.starts)]
-        further = [
-            AnnealedMap.start(i, stack, free, slower, config.seed, if_disputed=True) for i in range(config.starts, most)
-        ]
+        first = min(2, config.starts)
+
+        def starts(numbers: range, schedule: Annealing, unless: float | None = None) -> list[Stage]:
+            return [AnnealedMap.start(i, stack, free, schedule, config.seed, unless=unless) for i in numbers]
+
+        def choose(count: int, images: int = 768, unless: float | None = None) -> ChooseStart:
+            return ChooseStart(stack, free, limit, count, config.diameter, config.seed, images, unless)
+
         limit = schedule.last_limit
         apart = Annealing(config.half_steps, config.start_batch, min(self.model.common_limit, limit), limit, spread=8.0)
         halves = [AnnealedMap.of_half(half, stack, self.model, apart, config.seed) for half in (1, 2)]
         return [
             self.prepare,
-            *starts,
-            ChooseStart(stack, free, limit, config.starts, config.diameter, config.seed),
-            *further,
-            ChooseStart(stack, free, limit, most, config.diameter, config.seed, images=3072, again=True),
+            *starts(range(first), schedule),
+            choose(first),
+            *starts(range(first, config.starts), schedule, config.settled),
+            *([choose(config.starts, unless=config.settled)] if config.starts > first else []),
+            *starts(range(config.starts, most), slower, ALIKE),
+            *([choose(most, images=3072, unless=ALIKE)] if most > config.starts else []),
             *([] if config.symmetry == "C1" else [FindAxes(self.model, limit, stack.pixel_size)]),
             *halves,
             FullPass(stack, self.model, limit, config.seed),

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from hoarfrost.analysis.verdict import ALIKE
 from hoarfrost.data.dataset import BandImages, BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
@@ -116,7 +115,7 @@ class AnnealedMap:
     schedule: Annealing
     seed: int
     half: int = 0  # 0: from random poses, with all images; 1 or 2: from the chosen map, with those of one half
-    if_disputed: bool = False  # only if the starts before this one do not agree
+    unless: float | None = None  # not made if two of the starts before this one agree by as much
 
     @classmethod
     def start(
@@ -127,12 +126,12 @@ class AnnealedMap:
         schedule: Annealing,
         seed: int,
         *,
-        if_disputed: bool = False,
+        unless: float | None = None,
     ) -> AnnealedMap:
         """Start ``index`` (from 0) of a run: random poses, all images."""
         title = f"Start {index + 1}: map from random poses"
         name, own_seed = f"start-{index + 1}", seed + 1000 * (index + 1)
-        return cls(name, title, stack, model, schedule, own_seed, if_disputed=if_disputed)
+        return cls(name, title, stack, model, schedule, own_seed, unless=unless)
 
     @classmethod
     def of_half(cls, half: int, stack: BandStack, model: CoarseModel, schedule: Annealing, seed: int) -> AnnealedMap:
@@ -146,8 +145,8 @@ class AnnealedMap:
         return self.schedule.steps
 
     def needed(self, state: State) -> bool:
-        """Always, but for the further starts that only a dispute calls for."""
-        return not self.if_disputed or disputed(state)
+        """Always, but for starts that only a dispute calls for."""
+        return self.unless is None or agreement_of_starts(state) < self.unless
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """One batch: search, spread, back-project."""
@@ -228,9 +227,9 @@ class AnnealedMap:
         return torch.minimum(updated.clamp(min=1.0), power)
 
 
-def disputed(state: State) -> bool:
-    """Whether no other start agrees with the best one, once they have been compared."""
-    return float(state["start.agreement"].sort(descending=True).values[1:2].sum()) < ALIKE
+def agreement_of_starts(state: State) -> float:
+    """How far another start agrees with the best one, once they have been compared."""
+    return float(state["start.agreement"].sort(descending=True).values[1:2].sum())
 
 
 def assignment(log_likelihood: Float[Tensor, "b c"], effective_number: float) -> Float[Tensor, "b c"]:

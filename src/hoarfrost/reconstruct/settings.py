@@ -29,7 +29,8 @@ class AbInitioConfig(RunConfig):
     preset: Preset = "default"
     classes: int = Field(1, ge=1, le=8, description="maps among which the particles are divided")
     divisions: int = Field(3, ge=1, description="divisions into classes from random weights, of which the best is kept")
-    starts: int = Field(3, ge=1)
+    starts: int = Field(3, ge=1, description="maps from random poses, all but two of them made only if need be")
+    settled: float = Field(0.95, ge=0, le=1, description="agreement of the first two starts that needs no third")
     further_starts: int = Field(2, ge=0, description="made only if no two of the first agree")
     start_steps: int = Field(40, ge=4)
     further_slower: int = Field(
@@ -66,6 +67,7 @@ _PRESETS: dict[Preset, dict[str, object]] = {
     "default": {},
     "careful": {
         "starts": 6,
+        "settled": 1.0,
         "further_starts": 4,
         "start_steps": 60,
         "levels": (12, 16, 24, 32, 48),

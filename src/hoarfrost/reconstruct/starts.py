@@ -20,7 +20,7 @@ from hoarfrost.kernels.threads import map_parts
 from hoarfrost.optimise.loop import State
 from hoarfrost.physics.masks import estimate_diameter
 from hoarfrost.poses.search import search_bank
-from hoarfrost.reconstruct.annealing import CoarseModel, disputed
+from hoarfrost.reconstruct.annealing import CoarseModel, agreement_of_starts
 from hoarfrost.reconstruct.backprojection import BackProjection, symmetrise, turned_sums
 from hoarfrost.representations.voxel import FourierVolume
 from hoarfrost.types import Volume
@@ -44,18 +44,18 @@ class ChooseStart:
     diameter: float | None  # Å; estimated from the chosen map where not given
     seed: int
     images: int = 768
-    again: bool = False  # after the further starts of a dispute
+    unless: float | None = None  # not again if two of those compared before agree by as much
     title: str = "Comparing the starts"
     steps: int = 1
 
     @property
     def name(self) -> str:
         """Unique name of the stage."""
-        return "choose-again" if self.again else "choose"
+        return "choose" if self.unless is None else f"choose-of-{self.starts}"
 
     def needed(self, state: State) -> bool:
-        """Again only if the first comparison left a dispute."""
-        return not self.again or disputed(state)
+        """Again only if the comparison before left a dispute, and there are further starts."""
+        return self.unless is None or agreement_of_starts(state) < self.unless
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
         """Search one sample with every start's map, and compare the maps."""

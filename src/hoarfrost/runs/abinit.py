@@ -36,7 +36,8 @@ def expected_seconds(config: AbInitioConfig, count: int, box: int, threads: int)
     """
     last = (box - 1) // 2
     levels = [min(level, last) for level in config.levels]
-    batches = config.starts * config.start_steps + 2 * config.half_steps
+    likely = config.starts if config.settled == 1 else min(2, config.starts)
+    batches = likely * config.start_steps + 2 * config.half_steps
     starts = batches * min(config.start_batch, count) * 1.2e-4
     searches = 0.6e-4 + (1.3e-4 if config.rivals else 0.0)
     refinement = 1.2e-7 * sum(level**2 for level in levels) * config.iterations / 3
