@@ -49,9 +49,9 @@ def unseen_share(
     all slices next to each direction; one with less than a twentieth of that is a hole in the data. Views all round
     one axis leave no hole; views along one axis alone leave a wide one.
     """
-    views = rotations[:: max(1, len(rotations) // _VIEWS), 2].double().cpu()
+    views = rotations[:: max(1, len(rotations) // _VIEWS), 2].float().cpu()
     views = (views @ point_group(symmetry).to(views)).reshape(-1, 3)
-    directions = sphere_directions()
+    directions = sphere_directions().float()
     near = torch.zeros(len(directions), dtype=torch.float64)
     for part in views.split(_VIEWS):
         near += ((directions @ part.T).abs() < math.sin(half_width)).sum(1)
