@@ -60,7 +60,7 @@ def mixture(tmp_path_factory):
 
 def test_images_of_noise_are_junk_and_particles_are_not(mixture):
     stack, state, content = mixture
-    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0)], state)["junk"]
+    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"))], state)["junk"]
     assert (found[content == 2] > 0.5).double().mean() > 0.9
     assert (found[content < 2] > 0.5).double().mean() < 0.05
 
@@ -77,9 +77,9 @@ def test_particles_in_wrong_poses_are_searched_before_they_are_judged(mixture):
     )
     state = state | {"rotations": turned}
     maps = HalfMapStage(stack, 12, "C1")
-    judged = run_stages([FindJunk(maps, 0)], state)
+    judged = run_stages([FindJunk(maps)], state)
     assert (judged["junk"][astray] > 0.5).all(), "or nothing is tested"
-    found = run_stages([FindJunk(maps, 0, search=SearchAstray(model, 3, 0))], state)
+    found = run_stages([FindJunk(maps, search=SearchAstray(model, 3, 0))], state)
     assert (found["junk"][astray] < 0.5).all()
     assert geodesic_distance(found["rotations"][astray], truth[astray]).max() < math.radians(10)
     others = torch.ones(COUNT, dtype=torch.bool).index_fill(0, astray, False)
@@ -89,14 +89,15 @@ def test_particles_in_wrong_poses_are_searched_before_they_are_judged(mixture):
 def test_images_of_noise_stay_junk_when_they_are_searched(mixture):
     stack, state, content = mixture
     model = CoarseModel(BOX, PIXEL, 66.0, "C1", coarse_orientations("C1"), shift_grid(2.0, 5))
-    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0, search=SearchAstray(model, 3, 0))], state)["junk"]
+    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), search=SearchAstray(model, 3, 0))], state)["junk"]
     assert (found[content == 2] > 0.5).double().mean() > 0.9
 
 
 def test_in_classes_junk_is_what_no_map_explains(mixture):
     stack, state, content = mixture
     state = state | {"class": 1 + content % 2}
-    found = run_stages([FindJunk(HalfMapStage(stack, 12, "C1"), 0)], state)["junk"]
+    judge = FindJunk(HalfMapStage(stack, 12, "C1"))
+    found = run_stages([OneClass(judge, number, 2) for number in (1, 2)], state)["junk"]
     assert (found[content == 2] > 0.5).double().mean() > 0.9
     assert (found[content == 0] > 0.5).double().mean() < 0.05
     assert (found[content == 1] > 0.5).double().mean() < 0.05

@@ -94,16 +94,17 @@ class Plan:
         until = turn if config.rivals and turn > limits[0] else turn + 1
         common = [RefinePoses(self._half_maps(n), config.iterations + (n == limits[0])) for n in limits if n < until]
         further = [n for n in limits if n > turn]
-        again = HalfMapStage(self.stack, limits[-1], config.symmetry, anywhere=True)
-        stages: list[Stage] = [*common, *searches(again, self.model, config.rivals, config.seed)]
+        compared = HalfMapStage(self.stack, limits[-1], config.symmetry, anywhere=True)
+        stages: list[Stage] = [*common, *searches(compared, self.model, config.rivals, config.seed)]
         if config.junk:
             judge = shows_no_part if config.classes > 1 else junk_probability
             astray = SearchAstray(self.model, 3, config.seed)
-            stages.append(FindJunk(self._half_maps(turn), config.seed, judge, astray if config.rivals else None))
+            stages.append(FindJunk(self._half_maps(turn), judge, astray if config.rivals else None))
         if config.classes > 1:
             stages += [OneClass(stage) for stage in self._division(turn)]
             if config.junk:
-                stages.append(FindJunk(self._half_maps(turn), config.seed, name="junk-in-classes"))
+                again = FindJunk(self._half_maps(turn), name="junk-in-class")
+                stages += [OneClass(again, number, config.classes) for number in range(1, config.classes + 1)]
             further = further or [turn]
         outlines = [HalfMapStage(self.stack, n, config.symmetry, outline=True) for n in further]
         widest = HalfMapStage(self.stack, limits[-1], config.symmetry, outline=True)

@@ -6,7 +6,7 @@ the other folds. Otherwise the image's own noise would bind it to its class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hoarfrost.data.dataset import BandImages, BandStack
+from hoarfrost.data.dataset import BandStack
 from hoarfrost.fourier.band import Band
 from hoarfrost.fourier.slices import SliceGrid
 from hoarfrost.geometry.symmetry import point_group
@@ -88,27 +88,6 @@ class ClassMaps:
         inverse_noise: Float[Tensor, "m"],
     ) -> Float[Tensor, "n k"]:
         """Log-likelihood of every particle in every class, by maps of the other folds."""
-
-        def score(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
-            return log_likelihood(images, density, rotations, shifts, inverse_noise)[:, None]
-
-        return self.compared(state, rows, weights, fold, score)[..., 0]
-
-    def compared(
-        self,
-        state: State,
-        rows: Int[Tensor, "n"],
-        weights: Float[Tensor, "n k"],
-        fold: Int[Tensor, "n"],
-        measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
-    ) -> Float[Tensor, "n k f"]:
-        """What ``measure`` finds of images, a class's map of the other folds, rotations and shifts."""
-        return self.measured(state, rows, fold, self.without_folds(state, rows, weights, fold), measure)
-
-    def without_folds(
-        self, state: State, rows: Int[Tensor, "n"], weights: Float[Tensor, "n k"], fold: Int[Tensor, "n"]
-    ) -> list[list[FourierVolume]]:
-        """For every fold the maps of the classes without it."""
         folds, device = range(int(fold.max()) + 1), self.stack.device
 
         def summed(number: int) -> list[BackProjection]:
@@ -117,34 +96,18 @@ class ClassMaps:
 
         parts = map_parts(summed, folds, device)
 
-        def without(number: int) -> list[FourierVolume]:
+        def scored(number: int) -> Float[Tensor, "b k"]:
             others = [part for other, part in enumerate(parts) if other != number]
-            return self.densities([reduce(add, one) for one in zip(*others, strict=True)])
-
-        return map_parts(without, folds, device)
-
-    def measured(
-        self,
-        state: State,
-        rows: Int[Tensor, "n"],
-        fold: Int[Tensor, "n"],
-        densities: Sequence[Sequence[FourierVolume]],
-        measure: Callable[[BandImages, FourierVolume, Tensor, Tensor], Float[Tensor, "b f"]],
-    ) -> Float[Tensor, "n k f"]:
-        """What ``measure`` finds of images, each class's map without their fold, rotations and shifts."""
-        folds = fold.unique().tolist()
-
-        def of_fold(number: int) -> Float[Tensor, "b k f"]:
+            densities = self.densities([reduce(add, one) for one in zip(*others, strict=True)])
             found = []
             for mine in rows[fold == number].split(1024):
-                images, rotations, shifts = self.stack.images(mine, self.band), state["rotations"], state["shifts"]
-                measured = [measure(images, one, rotations[mine], shifts[mine]) for one in densities[number]]
-                found.append(torch.stack(measured, 1))
+                images, poses = self.stack.images(mine, self.band), (state["rotations"][mine], state["shifts"][mine])
+                found.append(torch.stack([log_likelihood(images, one, *poses, inverse_noise) for one in densities], 1))
             return torch.cat(found).cpu()
 
-        values = torch.cat(map_parts(of_fold, folds, self.stack.device))
+        scores = torch.cat(map_parts(scored, folds, device))
         order = torch.cat([(fold == number).nonzero()[:, 0] for number in folds])
-        return torch.empty_like(values).index_copy(0, order, values)
+        return torch.empty_like(scores).index_copy(0, order, scores)
 
 
 def folds_of(count: int, seed: int) -> Int[Tensor, "n"]:

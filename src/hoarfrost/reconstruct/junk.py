@@ -1,4 +1,4 @@
-"""Images without a particle, found by maps that do not hold them."""
+"""Images without a particle, found by how the map of their half explains them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from hoarfrost.analysis.junk import junk_probability
 from hoarfrost.data.dataset import BandImages
 from hoarfrost.fourier.band import Band
 from hoarfrost.optimise.loop import State
 from hoarfrost.reconstruct.astray import SearchAstray
-from hoarfrost.reconstruct.class_maps import ClassMaps, folds_of
-from hoarfrost.reconstruct.half_map_stage import HalfMapStage
+from hoarfrost.reconstruct.half_map_stage import IMAGES_A_STEP, HalfMapStage, chunk
 from hoarfrost.reconstruct.one_class import MOSTLY_JUNK
 from hoarfrost.representations.voxel import FourierVolume
 
@@ -29,66 +27,59 @@ MOST_SEARCHED = 0.01
 
 @dataclass(frozen=True)
 class FindJunk:
-    """The probability of every particle to be junk; each half is judged by its own maps, made from other images.
-
-    Once there are classes, an image is judged by the map of its own and among those of its own.
-    """
+    """The probability of every particle to be junk; where particles are few, by maps that do not hold them."""
 
     maps: HalfMapStage
-    seed: int
     judge: Callable[[Float[Tensor, "n"], Float[Tensor, "n"]], Float[Tensor, "n"]] = junk_probability
     search: SearchAstray | None = None  # of particles that look like junk, which they may do for their poses
     name: str = "junk"
     title: str = "Looking for images without a particle"
-    steps: int = 2
+
+    @property
+    def steps(self) -> int:
+        """One step for the half-maps, then chunks of particles, then one to judge them."""
+        return 2 - (-len(self.maps.stack) // IMAGES_A_STEP)
 
     def run(self, state: State, step: int) -> tuple[State, Mapping[str, float]]:
-        """Make the half-maps for their band and noise, or judge."""
+        """Make the half-maps, see how they explain one chunk, or judge."""
         if step == 0:
-            return self.maps.prepare(state, self.name), {}
-        label = state["class"] - 1 if "class" in state else torch.zeros(len(self.maps.stack), dtype=torch.long)
-        measure = self._measure(state, label)
-        found = measure(state, (state["half"] > 0).nonzero()[:, 0], torch.zeros(len(label), 2))
-        junk = self._judged(found, label)
+            state = self.maps.prepare(state, self.name, decisive=True)
+            return state | {self._figures: torch.zeros(len(self.maps.stack), 2)}, {}
+        if step + 1 < self.steps:
+            return self._explained(state, chunk(step - 1, len(self.maps.stack))), {}
+        state = self._judged(state)
         if self.search is not None:
-            suspects = ((junk > MOSTLY_JUNK) & (state["half"] > 0)).nonzero()[:, 0]
-            most = max(1, int(MOST_SEARCHED * int((state["half"] > 0).sum())))
-            suspects = suspects[found[suspects, 0].argsort(descending=True, stable=True)[:most]]
-            state = self.search(self.maps, state, self.name, suspects)
-            junk = self._judged(measure(state, suspects, found), label)
-        state = self.maps.forget(state, self.name) | {"junk": junk}
-        return state, {"junk": float((junk > MOSTLY_JUNK).double().mean())}
+            suspects = self._suspects(state)
+            state = self._judged(self._explained(self.search(self.maps, state, self.name, suspects), suspects))
+        kept = {key: value for key, value in self.maps.forget(state, self.name).items() if key != self._figures}
+        return kept, {"junk": float((state["junk"] > MOSTLY_JUNK).double().mean())}
 
-    def _measure(
-        self, state: State, label: Int[Tensor, "n"]
-    ) -> Callable[[State, Int[Tensor, "k"], Float[Tensor, "n 2"]], Float[Tensor, "n 2"]]:
-        """What renews both figures of some particles, at the poses of any state, by maps of the poses of this one."""
-        stack, weight, weights = self.maps.stack, state[f"{self.name}.weight"], one_hot(label).float()
+    def _explained(self, state: State, rows: Int[Tensor, "b"]) -> State:
+        """The state with both figures of these particles at their poses."""
+        stack, weight = self.maps.stack, state[f"{self.name}.weight"]
         band = Band(stack.band.box, int(state[f"{self.name}.limit"]))
-        maps = ClassMaps(stack, band, float(state["radius"]), self.maps.symmetry)
-        fold, densities = torch.zeros_like(label), {}
-        for half, rows in self.maps.halves(state, torch.arange(len(label))):
-            fold[rows] = folds_of(len(rows), self.seed + half)
-            densities[half] = maps.without_folds(state, rows, weights[rows], fold[rows])
+        for half, mine, pair in self.maps.decisive(state, self.name, rows):
+            density = pair.density(half, band.limit, stack.device)
+            rotations, shifts = state["rotations"][mine], state["shifts"][mine]
+            found = explained(stack.images(mine, band), density, rotations, shifts, weight).cpu()
+            state = state | {self._figures: state[self._figures].index_copy(0, mine, found)}
+        return state
 
-        def figures(images: BandImages, density: FourierVolume, rotations: Tensor, shifts: Tensor) -> Tensor:
-            return explained(images, density, rotations, shifts, weight)
+    def _judged(self, state: State) -> State:
+        used = (state["half"] > 0).nonzero()[:, 0]
+        contrast, rest = state[self._figures][used].T
+        junk = state.get("junk", torch.zeros(len(self.maps.stack)))
+        return state | {"junk": junk.index_copy(0, used, self.judge(contrast, rest))}
 
-        def measure(state: State, rows: Int[Tensor, "k"], before: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-            found = before.clone()
-            for half, mine in self.maps.halves(state, rows):
-                measured = maps.measured(state, mine, fold[mine], densities[half], figures)
-                found[mine] = measured[torch.arange(len(mine)), label[mine]]
-            return found
+    def _suspects(self, state: State) -> Int[Tensor, "k"]:
+        used = state["half"] > 0
+        rows = (used & (state["junk"] > MOSTLY_JUNK)).nonzero()[:, 0]
+        contrast = state[self._figures][rows, 0]
+        return rows[contrast.argsort(descending=True, stable=True)[: max(1, int(MOST_SEARCHED * int(used.sum())))]]
 
-        return measure
-
-    def _judged(self, found: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-        junk = torch.zeros(len(label))
-        for number in label.unique():
-            mine = label == number
-            junk[mine] = self.judge(found[mine, 0], found[mine, 1])
-        return junk
+    @property
+    def _figures(self) -> str:
+        return f"{self.name}.figures"
 
 
 def explained(

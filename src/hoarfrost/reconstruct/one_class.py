@@ -9,7 +9,7 @@ import torch
 
 from hoarfrost.optimise.loop import OptionalStage, Stage, State
 
-PER_PARTICLE = ("rotations", "shifts", "score", "confidence")
+PER_PARTICLE = ("rotations", "shifts", "score", "confidence", "junk")
 """What all classes write into, each the rows of its own particles."""
 
 MOSTLY_JUNK = 0.5
