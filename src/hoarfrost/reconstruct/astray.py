@@ -22,7 +22,7 @@ from hoarfrost.reconstruct.rivals import MANY, Rivals
 
 @dataclass(frozen=True)
 class SearchAstray:
-    """How they are searched: at all shifts, for more rivals, and beside their present poses as well."""
+    """How they are searched: at all shifts, for more rivals, and on a grid that is turned anew."""
 
     model: CoarseModel
     iterations: int
