@@ -120,7 +120,7 @@ class Round:
         return state, values
 
     def _refinement(self, limit: int) -> RefinePoses:
-        maps = HalfMapStage(self.stack, limit, self.symmetry, self.mask)
+        maps = HalfMapStage(self.stack, limit, self.symmetry, self.mask, outline=True)
         return RefinePoses(maps, self.iterations, self.name)
 
     def _look_back(self, state: State) -> State:
