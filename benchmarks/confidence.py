@@ -50,12 +50,14 @@ CASES = (
     Case("6cs2", 0.02, seen=True),
     Case("3sn6", 0.02, seen=True),
     Case("4r8p_nucleosome_PRC1", 0.02, seen=True),
-    Case("1n2c", 0.02),
+    Case("1n2c", 0.02, seen=True),
     Case("4jsv", 0.02),
     Case("7qpd_fw2", 0.02),
+    Case("4zxb", 0.02),
     Case("1ffk", 0.01),
-    Case("1n2c", 0.015, method="refine"),
+    Case("1n2c", 0.015, method="refine", seen=True),
     Case("4jsv", 0.015, method="refine"),
+    Case("7qpd_fw2", 0.015, method="refine"),
     Case("1xnr_30S_rRNA", 0.015, method="refine"),
 )
 """An IgG and a nitrogenase are nearly twofold, a spike nearly threefold."""
