@@ -200,8 +200,6 @@ class Rivals:
                 rival, rows, replace(refined, log_likelihood=refined.log_likelihood.masked_fill(back, -torch.inf))
             )
 
-        for rival, motion in enumerate(self.look_alikes, 1):
-            enter(rival, everyone, *motion.apply(present.rotations, present.shifts, 1.0))
         apart = self._bounded(self.apart)
         taken = self._near(present.rotations, found.rotations, apart)
         # The best orientation of the grid near the present pose; without one, the pose itself is no good.
@@ -210,6 +208,10 @@ class Rivals:
         score, pick = found.log_likelihood.masked_fill(~beside, -torch.inf).max(1)
         rows = (score > BESIDE * own).nonzero()[:, 0]
         enter(looking_alike + 1, rows, *found.at(rows, pick[rows]))
+        for rival, motion in enumerate(self.look_alikes, 1):
+            start, at = motion.apply(present.rotations, present.shifts, 1.0)
+            enter(rival, everyone, start, at)
+            taken |= self._near(start, found.rotations, apart)
         for rival in range(looking_alike + 2, looking_alike + 2 + self.count):
             score, pick = found.log_likelihood.masked_fill(taken, -torch.inf).max(1)
             rows = (score > SERIOUS * own - SLACK).nonzero()[:, 0]
