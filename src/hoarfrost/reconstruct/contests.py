@@ -96,9 +96,8 @@ class Contests:
         """
         found = [self.between(*batch) for batch in batches]
         for number in range(1, min(rounds, SEARCHED_BLIND)):
-            again = replace(
-                self, own_share=0.0, frame=self.frame + number
-            )  # simulated images have no share in the maps
+            # Images that were simulated have no share in the maps.
+            again = replace(self, own_share=0.0, frame=self.frame + number)
             found = [again.between(*batch, contest.best) for batch, (contest, _) in zip(batches, found, strict=True)]
         return found
 

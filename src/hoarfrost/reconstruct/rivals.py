@@ -1,4 +1,4 @@
-"""The contest of a particle's pose with its rivals: other optima of its likelihood, far from it."""
+"""The contest of a particle's pose with its rivals: other optima of its likelihood, far from it and right beside it."""
 
 from __future__ import annotations
 

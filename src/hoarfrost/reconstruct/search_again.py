@@ -1,11 +1,11 @@
 """A global search in refined maps: particles in a wrong optimum find the right one, and every pose gets its confidence.
 
-Every particle's present pose competes with its best few candidates far from it, all refined in the same way against the
-map of its half. The winner's likelihood is then compared with that of its rivals in the map of the *other* half. An
-image is part of its own half's map, at its present pose, and finds its own noise there again: some nats at that pose and
-none elsewhere, with few particles more than all that the image really says. With few particles an image is therefore
-left out of the map that decides on it, with a fourth of its half; what even that map remembers of it is measured, and
-taken off.
+Every particle's present pose competes with its best few candidates far from it and one beside it, all refined in the
+same way against the map of its half. The winner's likelihood is then compared with that of its rivals in the map of the
+*other* half. An image is part of its own half's map, at its present pose, and finds its own noise there again: some
+nats at that pose and none elsewhere, with few particles more than all that the image really says. With few particles an
+image is therefore left out of the map that decides on it, with a fourth of its half; what even that map remembers of it
+is measured, and taken off.
 """
 
 from __future__ import annotations
